@@ -1,0 +1,21 @@
+"""The errors iterreg raises on purpose.
+
+Every message is one sentence a user can act on: what was wrong, in which file, what to do.
+"""
+
+from __future__ import annotations
+
+
+class IterregError(Exception):
+    """Base of every error that iterreg raises on purpose."""
+
+
+class InputError(IterregError, ValueError):
+    """Something the user handed over (a file, a parameter, a data set) cannot be used.
+
+    Trying again without changing the input fails again: such a job is never retried.
+    """
+
+
+class EngineError(IterregError, RuntimeError):
+    """A registration engine ran, but what it gave is missing, incomplete or not finite."""

@@ -1,0 +1,181 @@
+"""Pointwise inversion of a displacement field by damped Newton iterations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iterreg.kernels._compile import inline, kernel, prange
+from iterreg.kernels.sampling import _cell, _clamp
+
+__all__ = ["invert"]
+
+Array = NDArray[Any]
+
+
+@inline
+def _map_and_jacobian(deviation, affine, p, image, jacobian):  # type: ignore[no-untyped-def]
+    """Evaluate ``A p + d(p)`` and its derivative inside the trilinear cell that holds `p`."""
+    nx, ny, nz, _ = deviation.shape
+    x0, x1, fx = _cell(_clamp(p[0], nx), nx)
+    y0, y1, fy = _cell(_clamp(p[1], ny), ny)
+    z0, z1, fz = _cell(_clamp(p[2], nz), nz)
+    for c in range(3):
+        d000 = np.float64(deviation[x0, y0, z0, c])
+        d001 = np.float64(deviation[x0, y0, z1, c])
+        d010 = np.float64(deviation[x0, y1, z0, c])
+        d011 = np.float64(deviation[x0, y1, z1, c])
+        d100 = np.float64(deviation[x1, y0, z0, c])
+        d101 = np.float64(deviation[x1, y0, z1, c])
+        d110 = np.float64(deviation[x1, y1, z0, c])
+        d111 = np.float64(deviation[x1, y1, z1, c])
+        e00 = d000 * (1 - fz) + d001 * fz
+        e01 = d010 * (1 - fz) + d011 * fz
+        e10 = d100 * (1 - fz) + d101 * fz
+        e11 = d110 * (1 - fz) + d111 * fz
+        e0 = e00 * (1 - fy) + e01 * fy
+        e1 = e10 * (1 - fy) + e11 * fy
+        value = e0 * (1 - fx) + e1 * fx
+        image[c] = (
+            affine[c, 0] * p[0] + affine[c, 1] * p[1] + affine[c, 2] * p[2] + affine[c, 3] + value
+        )
+        # Beyond the border the deviation is constant, so its derivative vanishes there.
+        gx = e1 - e0 if 0 <= p[0] <= nx - 1 else 0.0
+        gy = (e01 - e00) * (1 - fx) + (e11 - e10) * fx if 0 <= p[1] <= ny - 1 else 0.0
+        gz = (
+            ((d001 - d000) * (1 - fy) + (d011 - d010) * fy) * (1 - fx)
+            + ((d101 - d100) * (1 - fy) + (d111 - d110) * fy) * fx
+            if 0 <= p[2] <= nz - 1
+            else 0.0
+        )
+        jacobian[c, 0] = affine[c, 0] + gx
+        jacobian[c, 1] = affine[c, 1] + gy
+        jacobian[c, 2] = affine[c, 2] + gz
+
+
+@inline
+def _solve(m, r, step):  # type: ignore[no-untyped-def]
+    """Solve ``m step = r`` for a (3, 3) matrix by Cramer's rule; returns the determinant."""
+    c00 = m[1, 1] * m[2, 2] - m[1, 2] * m[2, 1]
+    c01 = m[1, 2] * m[2, 0] - m[1, 0] * m[2, 2]
+    c02 = m[1, 0] * m[2, 1] - m[1, 1] * m[2, 0]
+    det = m[0, 0] * c00 + m[0, 1] * c01 + m[0, 2] * c02
+    if det != 0.0:
+        step[0] = (
+            c00 * r[0]
+            + (m[0, 2] * m[2, 1] - m[0, 1] * m[2, 2]) * r[1]
+            + (m[0, 1] * m[1, 2] - m[0, 2] * m[1, 1]) * r[2]
+        ) / det
+        step[1] = (
+            c01 * r[0]
+            + (m[0, 0] * m[2, 2] - m[0, 2] * m[2, 0]) * r[1]
+            + (m[0, 2] * m[1, 0] - m[0, 0] * m[1, 2]) * r[2]
+        ) / det
+        step[2] = (
+            c02 * r[0]
+            + (m[0, 1] * m[2, 0] - m[0, 0] * m[2, 1]) * r[1]
+            + (m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]) * r[2]
+        ) / det
+    return det
+
+
+@kernel
+def invert(
+    deviation: Array,
+    affine: Array,
+    inverse_affine: Array,
+    shape: tuple[int, int, int],
+    iterations: int,
+    tolerance: float,
+) -> tuple[Array, Array]:
+    """Solve ``A p + d(p) = q`` for p at every voxel q of another grid.
+
+    Newton steps with the exact derivative of the trilinear interpolant, halved while they do not
+    lower the residual; the affine fixed-point step is the fallback where the derivative is singular.
+
+    Parameters
+    ----------
+    deviation
+        (X, Y, Z, 3) float32, d: what the map adds to its affine part.
+    affine, inverse_affine
+        (3, 4) float64, A and its inverse.
+    shape
+        Shape of the grid of q.
+    iterations, tolerance
+        Stop after so many steps, or once the residual is below so many voxels of q.
+
+    Returns
+    -------
+    displacement
+        (*shape, 3) float32, ``p - q``.
+    residual
+        shape float32, ``|A p + d(p) - q|`` in voxels of q.
+    """
+    nx, ny, nz = shape
+    out = np.empty((nx, ny, nz, 3), np.float32)
+    left = np.empty((nx, ny, nz), np.float32)
+    for i in prange(nx):
+        q = np.empty(3)
+        p = np.empty(3)
+        trial = np.empty(3)
+        image = np.empty(3)
+        residual = np.empty(3)
+        step = np.empty(3)
+        jacobian = np.empty((3, 3))
+        best_jacobian = np.empty((3, 3))
+        for j in range(ny):
+            for k in range(nz):
+                q[0], q[1], q[2] = i, j, k
+                # Start at the affine inverse corrected by the deviation found there.
+                for c in range(3):
+                    trial[c] = (
+                        inverse_affine[c, 0] * i
+                        + inverse_affine[c, 1] * j
+                        + inverse_affine[c, 2] * k
+                        + inverse_affine[c, 3]
+                    )
+                _map_and_jacobian(deviation, affine, trial, image, best_jacobian)
+                best = 0.0
+                for c in range(3):
+                    p[c] = trial[c]
+                    residual[c] = q[c] - image[c]
+                    best += residual[c] ** 2
+                for _ in range(iterations):
+                    if best <= tolerance * tolerance:
+                        break
+                    det = _solve(best_jacobian, residual, step)
+                    length = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
+                    if not (det != 0.0 and length < 1e3):
+                        for c in range(3):
+                            step[c] = (
+                                inverse_affine[c, 0] * residual[0]
+                                + inverse_affine[c, 1] * residual[1]
+                                + inverse_affine[c, 2] * residual[2]
+                            )
+                    scale = 1.0
+                    improved = False
+                    for _halving in range(8):
+                        for c in range(3):
+                            trial[c] = p[c] + scale * step[c]
+                        _map_and_jacobian(deviation, affine, trial, image, jacobian)
+                        now = 0.0
+                        for c in range(3):
+                            now += (q[c] - image[c]) ** 2
+                        if now < best:
+                            best = now
+                            for c in range(3):
+                                p[c] = trial[c]
+                                residual[c] = q[c] - image[c]
+                                for d in range(3):
+                                    best_jacobian[c, d] = jacobian[c, d]
+                            improved = True
+                            break
+                        scale *= 0.5
+                    if not improved:
+                        break
+                for c in range(3):
+                    out[i, j, k, c] = p[c] - q[c]
+                left[i, j, k] = np.sqrt(best)
+    return out, left
