@@ -1,0 +1,146 @@
+"""What a registration method is to iterreg.
+
+A method is a small adapter: it resolves its parameters without importing its engine, estimates its
+cost, and registers one pair inside a child process that `iterreg.batch` starts for it. Others add
+theirs through the entry-point group ``iterreg.methods``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from iterreg.field import DisplacementField
+from iterreg.volume import Grid, Volume
+
+__all__ = ["Cost", "Method", "Parameters", "Registration", "Task"]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """A method's resolved settings.
+
+    Attributes
+    ----------
+    preset
+        The name they are known by: a preset's, or the stem of the user's file.
+    values
+        Every setting that shapes the result, JSON-serialisable, defaults filled in. It is what the
+        job's hash is made of.
+    files
+        The files they were read from, in order; copied into the run folder unchanged.
+    """
+
+    preset: str
+    values: Mapping[str, Any]
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a job is expected to take.
+
+    Attributes
+    ----------
+    memory
+        Peak resident bytes of the child, engine included.
+    cpu_seconds
+        User + system seconds on a current core; a rough figure for ETA and planning.
+    """
+
+    memory: int
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """One pair, loaded, with the conditions to register it under.
+
+    Attributes
+    ----------
+    fixed, moving
+        float32 images; their grids may differ.
+    fixed_mask, moving_mask
+        Optional masks on the images' grids: voxels above zero take part in the similarity.
+    threads
+        Number of threads the engine may use. The process was started with it.
+    seed
+        Seeds every random choice of the engine.
+    scratch
+        An empty directory of this job's own, removed afterwards whatever happens.
+    inverse
+        Whether an inverse field is wanted too.
+    """
+
+    fixed: Volume
+    moving: Volume
+    scratch: Path
+    fixed_mask: Volume | None = None
+    moving_mask: Volume | None = None
+    threads: int = 1
+    seed: int = 1
+    inverse: bool = False
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a method gives back.
+
+    Attributes
+    ----------
+    field
+        On the task's fixed grid.
+    inverse
+        On the moving grid when the engine computes one itself; otherwise None, and `iterreg`
+        inverts `field` numerically where an inverse was asked for.
+    details
+        JSON-serialisable facts for the sidecar (stopping reasons, final metric …).
+    """
+
+    field: DisplacementField
+    inverse: DisplacementField | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Method(Protocol):
+    """The protocol every adapter follows. Adapters take no constructor arguments."""
+
+    name: str
+    """Its name on the command line and in run folders: lower case, no colon."""
+
+    distributions: tuple[str, ...]
+    """PyPI distributions whose versions shape its result (``("antspyx",)``)."""
+
+    def parameters(self, source: str | None) -> Parameters:
+        """Resolve a preset's name, the path of the user's parameter file, or None (the default preset).
+
+        Several files in sequence are joined by ``+`` where a method allows it.
+
+        Raises
+        ------
+        InputError
+            If there is no such preset or file, or a setting is unknown or out of range.
+        """
+        ...
+
+    def cost(self, parameters: Parameters, fixed: Grid, moving: Grid) -> Cost:
+        """Estimate a job without importing the engine."""
+        ...
+
+    def environment(self, threads: int) -> Mapping[str, str]:
+        """Environment variables that hold the engine to `threads`; set before the engine is imported."""
+        ...
+
+    def warm(self) -> None:
+        """Import the engine (in a parent whose children are forked afterwards).
+
+        It must not start threads: they would not survive the fork.
+        """
+        ...
+
+    def register(self, task: Task, parameters: Parameters) -> Registration:
+        """Register one pair. Runs in a child process; standard output and error go to the job's log."""
+        ...
