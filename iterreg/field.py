@@ -112,9 +112,7 @@ class DisplacementField:
         return cls.from_affine(np.eye(4), fixed, moving)
 
     @classmethod
-    def from_affine(
-        cls, world: ArrayLike, fixed: Grid, moving: Grid | None = None
-    ) -> DisplacementField:
+    def from_affine(cls, world: ArrayLike, fixed: Grid, moving: Grid | None = None) -> DisplacementField:
         """The field of an affine map.
 
         Parameters
@@ -197,9 +195,7 @@ class DisplacementField:
         if array.dtype.kind not in "iu":
             raise InputError(f"labels must be an integer array, got {array.dtype}")
         sample = (
-            sampling.sample_labels_nearest
-            if interpolation == "nearest"
-            else sampling.sample_labels_linear
+            sampling.sample_labels_nearest if interpolation == "nearest" else sampling.sample_labels_linear
         )
         return Volume(sample(array, self.vectors), self.fixed)
 
@@ -230,9 +226,7 @@ class DisplacementField:
                 f"cannot compose: the first field ends on {self.moving!r}, the second starts on {then.fixed!r}"
             )
         matrix = np.ascontiguousarray(then.fixed.to(then.moving)[:3])
-        return DisplacementField(
-            compose(self.vectors, then.deviation, matrix), self.fixed, then.moving
-        )
+        return DisplacementField(compose(self.vectors, then.deviation, matrix), self.fixed, then.moving)
 
     def invert(self, *, iterations: int = 30, tolerance: float = 1e-3) -> Inversion:
         """The inverse map on the moving grid, with the residual it leaves.

@@ -65,7 +65,7 @@ class Grid:
     @property
     def orientation(self) -> str:
         """Closest anatomical orientation of the array axes, e.g. ``'RAS'`` or ``'LAS'``."""
-        return "".join(nib.aff2axcodes(self.affine))
+        return "".join(cast(Any, nib.aff2axcodes)(self.affine))
 
     @property
     def size(self) -> int:
@@ -78,7 +78,7 @@ class Grid:
 
     def world_to_voxel(self, points: ArrayLike) -> FloatArray:
         """Map (..., 3) RAS+ millimetre coordinates to voxel coordinates."""
-        return _apply(np.linalg.inv(self.affine), points)
+        return _apply(np.asarray(np.linalg.inv(self.affine), dtype=np.float64), points)
 
     def matches(self, other: Grid, *, tolerance: float = 1e-3) -> bool:
         """Whether both grids have one shape and place every corner within `tolerance` voxels."""
@@ -128,9 +128,7 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.array.shape != self.grid.shape:
-            raise InputError(
-                f"array of shape {self.array.shape} on a grid of shape {self.grid.shape}"
-            )
+            raise InputError(f"array of shape {self.array.shape} on a grid of shape {self.grid.shape}")
 
     def __repr__(self) -> str:
         size = self.array.nbytes / 2**20
@@ -175,8 +173,7 @@ def read_nifti(path: str | Path) -> tuple[NDArray[Any], Grid]:
         raw = raw[..., 0]
     if raw.ndim != 3 or raw.dtype.fields is not None:
         raise InputError(
-            f"{path}: has shape {raw.shape}, a volume of three dimensions is needed; "
-            "extract one volume first"
+            f"{path}: has shape {raw.shape}, a volume of three dimensions is needed; extract one volume first"
         )
     array = raw if raw.dtype.kind in "iub" else raw.astype(np.float32, copy=False)
     return np.asarray(array), Grid(cast(Any, array.shape), affine)

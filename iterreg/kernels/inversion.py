@@ -38,9 +38,7 @@ def _map_and_jacobian(deviation, affine, p, image, jacobian):  # type: ignore[no
         e0 = e00 * (1 - fy) + e01 * fy
         e1 = e10 * (1 - fy) + e11 * fy
         value = e0 * (1 - fx) + e1 * fx
-        image[c] = (
-            affine[c, 0] * p[0] + affine[c, 1] * p[1] + affine[c, 2] * p[2] + affine[c, 3] + value
-        )
+        image[c] = affine[c, 0] * p[0] + affine[c, 1] * p[1] + affine[c, 2] * p[2] + affine[c, 3] + value
         # Beyond the border the deviation is constant, so its derivative vanishes there.
         gx = e1 - e0 if 0 <= p[0] <= nx - 1 else 0.0
         gy = (e01 - e00) * (1 - fx) + (e11 - e10) * fx if 0 <= p[1] <= ny - 1 else 0.0

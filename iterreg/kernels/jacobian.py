@@ -42,15 +42,15 @@ def central_determinant(displacement: Array) -> Array:
                 ja, jb = max(j - 1, 0), min(j + 1, ny - 1)
                 ka, kb = max(k - 1, 0), min(k + 1, nz - 1)
                 for c in range(3):
-                    g[0, c] = (
-                        np.float64(displacement[ib, j, k, c]) - displacement[ia, j, k, c]
-                    ) / max(ib - ia, 1)
-                    g[1, c] = (
-                        np.float64(displacement[i, jb, k, c]) - displacement[i, ja, k, c]
-                    ) / max(jb - ja, 1)
-                    g[2, c] = (
-                        np.float64(displacement[i, j, kb, c]) - displacement[i, j, ka, c]
-                    ) / max(kb - ka, 1)
+                    g[0, c] = (np.float64(displacement[ib, j, k, c]) - displacement[ia, j, k, c]) / max(
+                        ib - ia, 1
+                    )
+                    g[1, c] = (np.float64(displacement[i, jb, k, c]) - displacement[i, ja, k, c]) / max(
+                        jb - ja, 1
+                    )
+                    g[2, c] = (np.float64(displacement[i, j, kb, c]) - displacement[i, j, ka, c]) / max(
+                        kb - ka, 1
+                    )
                     g[c, c] += 1.0
                 out[i, j, k] = _det(
                     g[0, 0], g[0, 1], g[0, 2], g[1, 0], g[1, 1], g[1, 2], g[2, 0], g[2, 1], g[2, 2]

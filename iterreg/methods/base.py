@@ -7,8 +7,9 @@ theirs through the entry-point group ``iterreg.methods``.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -101,7 +102,7 @@ class Registration:
 
     field: DisplacementField
     inverse: DisplacementField | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @runtime_checkable

@@ -31,6 +31,8 @@ def load(name: str) -> Method:
         if entry.name == name:
             method = entry.load()()
             if not isinstance(method, Method):
-                raise InputError(f"the method {name!r} ({entry.value}) does not follow iterreg.methods.base.Method")
+                raise InputError(
+                    f"the method {name!r} ({entry.value}) does not follow iterreg.methods.base.Method"
+                )
             return method
     raise InputError(f"there is no method {name!r}; installed are {', '.join(available())}")
