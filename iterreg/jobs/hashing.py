@@ -1,0 +1,49 @@
+"""Digests of files and of JSON values: what "the same job" means."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+from iterreg.errors import InputError
+
+__all__ = ["FileDigests", "digest"]
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-serialisable value, independent of the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class FileDigests:
+    """SHA-256 of files, each read once per size and modification time; safe between threads."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int, int], str] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, path: Path) -> str:
+        """The digest of a file.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read.
+        """
+        try:
+            status = path.stat()
+            key = (str(path), status.st_size, status.st_mtime_ns)
+            with self._lock:
+                if key in self._known:
+                    return self._known[key]
+            with path.open("rb") as stream:
+                value = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        with self._lock:
+            self._known[key] = value
+        return value
