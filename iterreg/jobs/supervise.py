@@ -1,0 +1,129 @@
+"""Runs one job in a child and says how it ended. Never raises for what the child does."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from iterreg.jobs.forkserver import Child, ForkServer, ServerError
+from iterreg.jobs.outcome import Outcome, Report, signal_name
+from iterreg.jobs.resources import available_memory, format_bytes, kernel_oom_kills, tree_usage
+
+__all__ = ["supervise"]
+
+_POLL_SECONDS = 0.1
+_RESERVE = 256 * 2**20
+"""Free memory below which the machine itself is in danger and the growing job must go."""
+
+
+def supervise(
+    server: ForkServer,
+    target: str,
+    payload: Mapping[str, Any],
+    *,
+    log: Path,
+    timeout: float | None = None,
+    memory_limit: int | None = None,
+    expected_memory: int = 0,
+    stop: threading.Event | None = None,
+) -> Report:
+    """Run ``target(payload)`` in a child of `server` and watch it to its end.
+
+    Parameters
+    ----------
+    timeout
+        Wall seconds after which it is killed.
+    memory_limit
+        Resident bytes (child and descendants) above which it is killed.
+    expected_memory
+        Its estimate: when the machine runs dry, a job above its estimate is killed first.
+    stop
+        When set, the child is killed and the outcome is ``interrupted``.
+    """
+    began = time.monotonic()
+    kills_before = kernel_oom_kills()
+    try:
+        child = server.spawn(target, payload, log=log)
+    except ServerError as error:
+        return Report(Outcome.EXCEPTION, str(error))
+    peak = peak_threads = 0
+    verdict: tuple[Outcome, str] | None = None
+    while not child.ended.wait(_POLL_SECONDS):
+        memory, threads = tree_usage(child.pid)
+        peak, peak_threads = max(peak, memory), max(peak_threads, threads)
+        if verdict is None:
+            verdict = _verdict(began, memory, timeout, memory_limit, expected_memory, stop)
+            if verdict is not None:
+                child.kill()
+    outcome, reason, value = _ending(child, verdict, kills_before)
+    return Report(
+        outcome=outcome,
+        reason=reason,
+        value=value,
+        wall_seconds=time.monotonic() - began,
+        cpu_seconds=child.cpu_seconds,
+        peak_bytes=max(peak, child.peak_bytes),
+        peak_threads=peak_threads,
+    )
+
+
+def _verdict(
+    began: float,
+    memory: int,
+    timeout: float | None,
+    memory_limit: int | None,
+    expected_memory: int,
+    stop: threading.Event | None,
+) -> tuple[Outcome, str] | None:
+    """Why the child must be killed now, if it must."""
+    if stop is not None and stop.is_set():
+        return Outcome.INTERRUPTED, "stopped by the user"
+    if timeout is not None and time.monotonic() - began > timeout:
+        return (
+            Outcome.TIMEOUT,
+            f"still running after {timeout:.0f} s; raise --timeout or choose a faster preset",
+        )
+    if memory_limit is not None and memory > memory_limit:
+        return (
+            Outcome.OUT_OF_MEMORY,
+            f"needed more than the {format_bytes(memory_limit)} it was allowed (last seen with "
+            f"{format_bytes(memory)}); give it more with --memory or use a coarser preset",
+        )
+    if memory > expected_memory and available_memory() < _RESERVE:
+        return (
+            Outcome.OUT_OF_MEMORY,
+            f"had {format_bytes(memory)} (expected {format_bytes(expected_memory)}) when the machine "
+            "ran out of memory; run fewer jobs at once with --cores or --memory",
+        )
+    return None
+
+
+def _ending(
+    child: Child, verdict: tuple[Outcome, str] | None, kills_before: int
+) -> tuple[Outcome, str, object]:
+    reply = child.reply
+    if reply is not None and reply["outcome"] == Outcome.OK:
+        return Outcome.OK, "", reply["value"]
+    if verdict is not None:
+        return (*verdict, None)
+    if reply is not None:
+        return Outcome(reply["outcome"]), reply["reason"], None
+    if child.lost:
+        return Outcome.CRASH, "the engine's parent process died and took the job with it", None
+    if os.WIFSIGNALED(child.wait_status):
+        number = os.WTERMSIG(child.wait_status)
+        name = signal_name(number)
+        if name == "SIGKILL" and kernel_oom_kills() > kills_before:
+            return (
+                Outcome.OUT_OF_MEMORY,
+                "killed by the kernel for lack of memory; run fewer jobs at once with --cores or --memory",
+                None,
+            )
+        whom = " from outside" if name in ("SIGKILL", "SIGTERM") else ""
+        return Outcome.CRASH, f"killed by {name}{whom}; the end of its log may tell where", None
+    code = os.waitstatus_to_exitcode(child.wait_status)
+    return Outcome.CRASH, f"ended with exit status {code} without an answer; see its log", None
