@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+
+from iterreg.errors import InputError
 
 __all__ = ["Dataset", "Kind", "Pair", "Scan"]
 
@@ -19,13 +22,14 @@ class Scan:
     Attributes
     ----------
     path
-        The image file.
+        The image file; it need not exist, `iterreg.dataset.check` reports that.
     subject
         Its id as it appears in field names (``"3455"`` for ``LUMIRMRI_3455_0000.nii.gz``).
     modality
         Its four-digit modality (``"0000"``), as the challenge numbers contrasts.
     labels, landmarks, mask
-        Companion files where they exist.
+        Companion files where they exist. Landmarks are a label volume of blobs (LUMIR) or a ``.csv``
+        of points in voxels, one ``x,y,z`` a line (other Learn2Reg tasks).
     """
 
     path: Path
@@ -54,13 +58,21 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """The challenge's short name for it: ``FIX_MOV``, or ``FIX_FMOD_MOV_MMOD`` where it needs the long form.
+        """What its field is called after ``disp_``: ``FIX_MOV``, or `long_name` where the challenge needs it.
 
-        Short when both modalities are equal or fixed is 0000 and moving 0001; long otherwise.
+        Short when both modalities are equal or fixed is 0000 and moving 0001; long otherwise. LUMIR's
+        evaluator accepts no other form. Learn2Reg's newest one takes the long form for every pair and
+        the short one only for 0000 <- 0001.
         """
         f, m = self.fixed, self.moving
         if f.modality == m.modality or (f.modality, m.modality) == ("0000", "0001"):
             return f"{f.subject}_{m.subject}"
+        return self.long_name
+
+    @property
+    def long_name(self) -> str:
+        """``FIX_FMOD_MOV_MMOD``, which tells two pairs apart that differ in a modality alone."""
+        f, m = self.fixed, self.moving
         return f"{f.subject}_{f.modality}_{m.subject}_{m.modality}"
 
     @property
@@ -84,6 +96,8 @@ class Dataset:
         The file or folder it was read from.
     promised_shape
         Shape every volume has, when the data set states it; then one grid is promised for all.
+    notes
+        What the reader of the data set should know about how it was read, one sentence each.
     """
 
     name: str
@@ -105,3 +119,60 @@ class Dataset:
     def tasks(self) -> tuple[str, ...]:
         """The task names in order of first appearance."""
         return tuple(dict.fromkeys(pair.task for pair in self.pairs))
+
+    def select(
+        self,
+        *,
+        tasks: Sequence[str] | None = None,
+        pairs: Sequence[str] | None = None,
+        first: int | None = None,
+    ) -> Dataset:
+        """The same data set with only some of its pairs, in its own order.
+
+        Parameters
+        ----------
+        tasks
+            Keep the pairs of these tasks.
+        pairs
+            Keep the pairs with these names: short, long or the evaluator's key (`Pair.case`).
+        first
+            Of what is left, keep the first so many.
+
+        Raises
+        ------
+        InputError
+            If a task or a pair does not exist, `first` is not positive, or nothing is left.
+        """
+        chosen = self.pairs
+        if tasks is not None:
+            for task in tasks:
+                if task not in self.tasks:
+                    known = ", ".join(repr(t) for t in self.tasks)
+                    raise InputError(f"{self.source}: has no task {task!r}; its tasks are {known}")
+            chosen = tuple(pair for pair in chosen if pair.task in tasks)
+        if pairs is not None:
+            wanted = set(pairs)
+            chosen = tuple(pair for pair in chosen if wanted & _names(pair))
+            for name in pairs:
+                if not any(name in _names(pair) for pair in chosen):
+                    raise InputError(self._unknown_pair(name, tasks))
+        if first is not None:
+            if first < 1:
+                raise InputError(f"the first {first} pairs cannot be chosen; ask for at least 1")
+            chosen = chosen[:first]
+        if not chosen:
+            raise InputError(f"{self.source}: no pair is left after the selection; ask for fewer conditions")
+        return replace(self, pairs=chosen)
+
+    def _unknown_pair(self, name: str, tasks: Sequence[str] | None) -> str:
+        known = [pair.name for pair in self.pairs if tasks is None or pair.task in tasks]
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]
+        within = f" in task {', '.join(tasks)}" if tasks is not None else ""
+        return (
+            f"{self.source}: has no pair {name!r}{within}; pairs are named FIXED_MOVING by their ids, "
+            f"for example {', '.join(close)}"
+        )
+
+
+def _names(pair: Pair) -> set[str]:
+    return {pair.name, pair.long_name, pair.case}
