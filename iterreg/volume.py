@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from iterreg.errors import InputError
 
-__all__ = ["Grid", "Volume", "load_image", "load_labels", "read_nifti"]
+__all__ = ["Grid", "Volume", "load_image", "load_labels", "read_grid", "read_nifti"]
 
 FloatArray = NDArray[np.float64]
 
@@ -177,6 +177,31 @@ def read_nifti(path: str | Path) -> tuple[NDArray[Any], Grid]:
         )
     array = raw if raw.dtype.kind in "iub" else raw.astype(np.float32, copy=False)
     return np.asarray(array), Grid(cast(Any, array.shape), affine)
+
+
+def read_grid(path: str | Path) -> Grid:
+    """Read only the header of a volume: its grid, trailing axes of length one dropped.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, its header cannot be read, or it is not three-dimensional.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; check the path or the data set's root")
+    try:
+        image = cast(Any, nib.load(path))
+    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(
+            f"{path}: cannot be read as NIfTI ({type(error).__name__}: {error}); copy or convert it again"
+        ) from error
+    shape = tuple(image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise InputError(f"{path}: has shape {shape}, a volume of three dimensions is needed")
+    return Grid(cast(Any, shape), image.affine)
 
 
 def load_image(path: str | Path) -> Volume:
