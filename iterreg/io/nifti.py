@@ -1,0 +1,198 @@
+"""Reading vector NIfTI files as they are stored, and writing NIfTI files atomically."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from iterreg.errors import InputError
+from iterreg.jobs.atomic import atomic_path
+from iterreg.volume import FloatArray, Volume
+
+__all__ = [
+    "VECTOR_INTENT",
+    "StoredVectors",
+    "check_folder",
+    "read_vectors",
+    "stored_shape",
+    "write_array",
+    "write_volume",
+]
+
+VECTOR_INTENT = 1007
+"""NIfTI's "vector" intent. ITK flips LPS to RAS for 1006 ("displacement vector") but not for 1007."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredVectors:
+    """A vector image exactly as its file stores it.
+
+    Attributes
+    ----------
+    array
+        The stored array, not reordered, not converted; float32 or float64 (integers become float32).
+    affine
+        (4, 4) float64, voxel index -> RAS+ millimetres, of the header.
+    intent
+        The NIfTI intent code.
+    path
+        The file.
+    """
+
+    array: NDArray[Any]
+    affine: FloatArray
+    intent: int
+    path: Path
+
+
+def read_vectors(path: str | Path) -> StoredVectors:
+    """Read a NIfTI file of any dimension whole.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, truncated, not NIfTI, or holds no real numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; check the path")
+    try:
+        image = cast(Any, nib.load(path))
+        array = np.asanyarray(image.dataobj)
+        affine = image.affine
+        intent = int(image.header["intent_code"])
+    except (ImageFileError, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
+        raise InputError(
+            f"{path}: cannot be read as NIfTI ({type(error).__name__}: {error}); "
+            "the file is truncated or of another format, write or copy it again"
+        ) from error
+    if array.dtype.fields is not None or array.dtype.kind not in "iubf" or affine is None:
+        raise InputError(
+            f"{path}: holds {array.dtype} values, real numbers are needed; write the field as float32"
+        )
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float32)
+    return StoredVectors(array, np.asarray(affine, dtype=np.float64), intent, path)
+
+
+def stored_shape(path: str | Path) -> tuple[int, ...]:
+    """The array's shape by the header alone.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or not NIfTI.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; check the path")
+    try:
+        return tuple(int(n) for n in cast(Any, nib.load(path)).shape)
+    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(
+            f"{path}: cannot be read as NIfTI ({type(error).__name__}: {error}); write or copy it again"
+        ) from error
+
+
+def write_array(path: str | Path, array: NDArray[Any], affine: FloatArray, *, intent: int = 0) -> None:
+    """Write an array as NIfTI-1, atomically; the same array gives the same bytes.
+
+    Parameters
+    ----------
+    path
+        ``.nii.gz`` (compressed with isal, no time and no name in the gzip header) or ``.nii``.
+    array
+        Any dtype NIfTI knows, in nibabel's axis order.
+    affine
+        (4, 4), written as sform and, where it does not shear, as qform.
+
+    Raises
+    ------
+    InputError
+        If the name ends otherwise or its folder does not exist.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii.gz", ".nii")):
+        raise InputError(f"{path}: a NIfTI file is written, the name must end in .nii.gz or .nii")
+    check_folder(path)
+    image = cast(Any, nib.nifti1.Nifti1Image)(array, affine)
+    header = image.header
+    header.set_xyzt_units("mm")
+    header["intent_code"] = intent
+    if not np.array_equal(affine, np.eye(4)):
+        image.set_qform(affine, code=1, strip_shears=True)
+        image.set_sform(affine, code=1)
+    with atomic_path(path) as temporary, _compressed(temporary) as stream:
+        _write_header(stream, header)
+        # The last axis is the slowest on disk: slice by slice, there is no second copy of the whole array.
+        for index in range(array.shape[-1]):
+            stream.write(_fortran_bytes(array[..., index]))
+
+
+def write_volume(path: str | Path, volume: Volume) -> None:
+    """Write a volume with its grid's affine; integers are stored in the smallest of uint8, int16, int32.
+
+    Raises
+    ------
+    InputError
+        If the name is not a NIfTI name or its folder does not exist.
+    """
+    array = volume.array
+    if array.dtype.kind in "iub":
+        lowest, highest = (int(array.min()), int(array.max())) if array.size else (0, 0)
+        for dtype in (np.uint8, np.int16, np.int32):
+            if np.iinfo(dtype).min <= lowest and highest <= np.iinfo(dtype).max:
+                array = array.astype(dtype)
+                break
+    else:
+        array = array.astype(np.float32, copy=False)
+    write_array(path, array, volume.grid.affine)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a name whose folder does not exist.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+
+
+@contextmanager
+def _compressed(path: Path) -> Iterator[IO[bytes]]:
+    if not path.name.endswith(".gz"):
+        with path.open("wb") as raw:
+            yield raw
+        return
+    from isal import igzip
+
+    with (
+        path.open("wb") as raw,
+        cast(Any, igzip.IGzipFile)(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
+    ):
+        yield cast(IO[bytes], stream)
+
+
+def _write_header(stream: IO[bytes], header: Any) -> None:
+    buffer = io.BytesIO()
+    header.set_data_offset(352)
+    header.set_slope_inter(1.0, 0.0)
+    header.write_to(buffer)
+    stream.write(buffer.getvalue().ljust(352, b"\0"))
+
+
+def _fortran_bytes(array: NDArray[Any]) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(order="F")

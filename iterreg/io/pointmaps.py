@@ -1,0 +1,159 @@
+"""Chains of transforms as functions of world points, sampled into one field.
+
+Foreign transforms (affine matrices, warps on a grid of their own, B-splines) map points to points
+in millimetres. Composing the functions and sampling once on the fixed grid avoids resampling a
+field at every link of the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from iterreg.errors import InputError
+from iterreg.field import DisplacementField
+from iterreg.volume import FloatArray, Grid
+
+__all__ = [
+    "FLIP",
+    "PointMap",
+    "affine_map",
+    "bspline_map",
+    "chain",
+    "densify",
+    "displacement_map",
+    "lps_matrix",
+]
+
+PointMap = Callable[[FloatArray], FloatArray]
+"""(N, 3) float64 RAS+ millimetres -> (N, 3) float64 RAS+ millimetres."""
+
+FLIP: FloatArray = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Takes homogeneous LPS coordinates to RAS and back."""
+FLIP.setflags(write=False)
+
+_POINTS_AT_ONCE = 2_000_000
+
+
+def lps_matrix(matrix: ArrayLike) -> FloatArray:
+    """A (4, 4) map between LPS points as the same map between RAS points, and back: ``F M F``."""
+    return FLIP @ np.asarray(matrix, dtype=np.float64) @ FLIP
+
+
+def affine_map(matrix: ArrayLike) -> PointMap:
+    """The map of a (4, 4) matrix in RAS+ millimetres."""
+    fixed_matrix = np.array(matrix, dtype=np.float64)
+
+    def apply(points: FloatArray) -> FloatArray:
+        return points @ fixed_matrix[:3, :3].T + fixed_matrix[:3, 3]
+
+    return apply
+
+
+def displacement_map(displacement: ArrayLike, grid: Grid) -> PointMap:
+    """The map ``x -> x + d(x)`` of a sampled displacement, ITK's DisplacementFieldTransform.
+
+    Linear interpolation inside ``[-0.5, n - 0.5)`` (constant in the outer half voxel), no displacement
+    beyond.
+
+    Parameters
+    ----------
+    displacement
+        (X, Y, Z, 3), d in RAS+ millimetres on `grid`.
+    """
+    vectors = np.ascontiguousarray(displacement, dtype=np.float32)
+    upper = np.array(grid.shape) - 0.5
+
+    def apply(points: FloatArray) -> FloatArray:
+        from iterreg.kernels.sampling import sample_field
+
+        index = np.ascontiguousarray(grid.world_to_voxel(points))
+        outside = ((index < -0.5) | (index >= upper)).any(axis=-1)
+        displaced: FloatArray = sample_field(vectors, index)
+        displaced[outside] = 0.0
+        displaced += points
+        return displaced
+
+    return apply
+
+
+def bspline_map(coefficients: ArrayLike, grid: Grid, order: int = 3) -> PointMap:
+    """The map ``x -> x + sum_k c_k beta((x - x_k) / h)`` of a B-spline control grid.
+
+    As in ITK and elastix, a point whose support leaves the control grid is not moved
+    (Rueckert et al., IEEE TMI 1999; Unser, IEEE Signal Processing Magazine 1999).
+
+    Parameters
+    ----------
+    coefficients
+        (X, Y, Z, 3), c_k in RAS+ millimetres on the control points of `grid`.
+    order
+        1, 2 or 3.
+
+    Raises
+    ------
+    InputError
+        If the order is another one.
+    """
+    # float64 contiguous per component, because scipy samples one scalar array at a time
+    components: FloatArray = np.ascontiguousarray(
+        np.moveaxis(np.asarray(coefficients, dtype=np.float64), -1, 0)
+    )
+    if order not in (1, 2, 3):
+        raise InputError(f"B-splines of order 1, 2 and 3 are known, not {order}; check the transform file")
+    low = (order - 1) / 2
+    high = np.array(grid.shape) - 1 - low
+
+    def apply(points: FloatArray) -> FloatArray:
+        from scipy.ndimage import map_coordinates
+
+        index = grid.world_to_voxel(points)
+        inside = ((index >= low) & (index <= high)).all(axis=-1)
+        moved = points.copy()
+        chosen: FloatArray = index[inside].T
+        for c in range(3):
+            moved[inside, c] += map_coordinates(
+                components[c], chosen, order=cast(Any, order), prefilter=False, mode="nearest"
+            )
+        return moved
+
+    return apply
+
+
+def chain(maps: Sequence[PointMap]) -> PointMap:
+    """The map that applies the first of `maps` first."""
+
+    def apply(points: FloatArray) -> FloatArray:
+        for one in maps:
+            points = one(points)
+        return points
+
+    return apply
+
+
+def densify(maps: Sequence[PointMap], fixed: Grid, moving: Grid) -> DisplacementField:
+    """Sample a chain on the fixed grid: ``u(p) = A_mov^-1 T(A_fix p) - p``.
+
+    Parameters
+    ----------
+    maps
+        Fixed points to moving points; the first is applied first to the fixed point.
+    """
+    apply = chain(maps)
+    vectors = np.empty((*fixed.shape, 3), np.float32)
+    plane = fixed.shape[1] * fixed.shape[2]
+    step = max(1, _POINTS_AT_ONCE // plane)
+    for start in range(0, fixed.shape[0], step):
+        stop = min(start + step, fixed.shape[0])
+        index = _indices(start, stop, fixed.shape)
+        moved = moving.world_to_voxel(apply(fixed.voxel_to_world(index)))
+        vectors[start:stop] = (moved - index).reshape(stop - start, *fixed.shape[1:], 3)
+    return DisplacementField(vectors, fixed, moving)
+
+
+def _indices(start: int, stop: int, shape: tuple[int, int, int]) -> NDArray[Any]:
+    axes = (np.arange(start, stop), np.arange(shape[1]), np.arange(shape[2]))
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3).astype(np.float64)
