@@ -1,0 +1,586 @@
+"""Synthetic people: one anatomy, seen through random diffeomorphisms that are known exactly.
+
+Subject i is ``subject_i(p) = anatomy(phi_i(p))`` with ``phi_i = exp(v_i)`` the flow of a random
+smooth velocity, so the true map from subject i (fixed) to subject j (moving) is
+``phi_j^-1(phi_i(p))``: a registration of the two can be compared with it, voxel by voxel.
+
+The anatomy is made from an average brain (its intensities and its grey- and white-matter
+probabilities). An average is blurred, so tissue borders are sharpened, folded by random detail and
+given texture; all of it lives in the anatomy and moves with it. Noise, bias field and contrast
+belong to each subject alone.
+
+World coordinates are millimetres; the anatomy's box and every subject's grid share one world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.interpolate import CubicSpline
+
+from iterreg.errors import InputError
+from iterreg.field import DisplacementField
+from iterreg.volume import FloatArray, Grid, Volume
+
+__all__ = [
+    "LABELS",
+    "Anatomy",
+    "Deformation",
+    "Subject",
+    "Template",
+    "exponential",
+    "make_anatomy",
+    "make_subject",
+    "place_landmarks",
+    "random_deformation",
+]
+
+FloatVolume = NDArray[np.float32]
+
+SCALES = ((30.0, 2.6), (14.0, 1.7), (5.5, 1.0))
+"""Of the random velocities: width (sigma of the Gaussian, mm) and standard deviation per component (mm)."""
+
+LOWEST_DETERMINANT = 0.1
+LATTICE = (
+    4.0  # mm between the nodes velocities are drawn on, whatever the grid: one anatomy at any resolution
+)
+RIM = 12.0  # mm over which velocities fall to zero at the border of the box
+
+# Seeds of the regions, MNI millimetres, for one side: (|x|, y, z). Regions are their Voronoi cells.
+_SEEDS: Mapping[str, tuple[tuple[int, int, int], ...]] = {
+    "superior frontal": ((12, 50, 25), (20, 22, 52), (10, 62, 0)),
+    "lateral frontal": ((45, 35, 8), (48, 12, 26), (34, 42, 26)),
+    "orbitofrontal": ((26, 36, -15), (7, 36, -20)),
+    "cingulate": ((5, 34, 16), (5, 2, 38), (5, -42, 30)),
+    "central": ((36, -20, 58), (56, -10, 30), (8, -26, 64)),
+    "parietal": ((28, -62, 50), (50, -48, 40), (8, -62, 48)),
+    "occipital": ((10, -86, 6), (36, -82, 6), (14, -70, -4)),
+    "lateral temporal": ((60, -18, -4), (58, -48, 4), (54, -6, -26), (50, -44, -18)),
+    "medial temporal": ((25, -14, -22), (24, -36, -12), (32, 10, -34)),
+    "insula": ((39, 8, 0), (39, -10, 4)),
+    "striatum": ((13, 14, 6), (26, 4, 0), (21, -6, 0)),
+    "thalamus": ((11, -18, 7), (6, -12, 3)),
+    "cerebellum": ((25, -66, -36), (7, -70, -28), (40, -58, -40), (14, -50, -20), (8, -58, -46)),
+    "brainstem": ((0, -28, -32), (0, -24, -16), (0, -38, -46), (6, -22, -26)),
+}
+_CORTEX = tuple(_SEEDS)[:10]
+_WHITE: Mapping[str, tuple[str, ...]] = {
+    "frontal white matter": (*_CORTEX[:4], "insula", "striatum"),
+    "parieto-occipital white matter": ("central", "parietal", "occipital", "thalamus"),
+    "temporal white matter": ("lateral temporal", "medial temporal"),
+    "cerebellar white matter": ("cerebellum",),
+}
+# Rough ellipsoids (centre and half-axes, MNI mm) where grey and white matter are truly mixed: not to be folded.
+_DEEP = (
+    ((12, -18, 7), (10, 14, 9)),
+    ((22, 4, 1), (16, 22, 14)),
+    ((0, -28, -28), (14, 13, 32)),
+)
+_LANDMARKS = (
+    (0, 28, 4),
+    (0, -38, 12),
+    (-22, 14, 2),
+    (22, 14, 2),
+    (-26, -24, -12),
+    (26, -24, -12),
+    (-38, -8, 8),
+    (38, -8, 8),
+    (-12, -76, 10),
+    (12, -76, 10),
+    (0, -28, -30),
+    (0, -12, 8),
+)
+
+
+def _names() -> dict[int, str]:
+    both = [*_CORTEX, "striatum", "thalamus", "cerebellum", *_WHITE, "lateral ventricle"]
+    names = [f"{side} {name}" for name in both for side in ("left", "right")]
+    return dict(enumerate([*names, "brainstem", "cerebrospinal fluid"], start=1))
+
+
+LABELS: Mapping[int, str] = _names()
+"""Every label id of the subjects and what it is called."""
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """An average brain on a box of 1 mm voxels.
+
+    Attributes
+    ----------
+    t1
+        (X, Y, Z) float32 in [0, 1], skull-stripped T1-weighted average.
+    grey, white
+        (X, Y, Z) float32 in [0, 1], tissue probabilities.
+    mask
+        (X, Y, Z) boolean, the brain.
+    origin
+        MNI millimetres of voxel (0, 0, 0); axes are left to right, back to front, down to up.
+    """
+
+    t1: FloatVolume
+    grey: FloatVolume
+    white: FloatVolume
+    mask: NDArray[np.bool_]
+    origin: tuple[float, float, float]
+
+    @property
+    def grid(self) -> Grid:
+        """The box; its world is millimetres from voxel (0, 0, 0)."""
+        return Grid(_triple(self.t1.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """What all subjects share.
+
+    Attributes
+    ----------
+    contrasts
+        Modality (``"0000"`` T1-weighted, ``"0001"`` T2-weighted) -> (X, Y, Z) float32 in [0, 1].
+    labels
+        (X, Y, Z) uint8, ids of `LABELS`, 0 outside the brain.
+    grid
+        1 mm voxels.
+    origin
+        MNI millimetres of voxel (0, 0, 0).
+    """
+
+    contrasts: Mapping[str, FloatVolume]
+    labels: NDArray[np.uint8]
+    grid: Grid
+    origin: tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Deformation:
+    """A diffeomorphism of the box and its inverse.
+
+    Attributes
+    ----------
+    forward
+        phi on the subject's grid: subject voxel -> where in the anatomy it shows (same grid, same world).
+    inverse
+        phi^-1 on the same grid.
+    lowest_determinant
+        Smallest central-difference Jacobian determinant of both.
+    residual
+        Largest ``|phi(phi^-1(q)) - q|``, voxels.
+    """
+
+    forward: DisplacementField
+    inverse: DisplacementField
+    lowest_determinant: float
+    residual: float
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One synthetic person.
+
+    Attributes
+    ----------
+    images
+        Modality -> (X, Y, Z) uint8 in [0, 255]; 0 outside the brain and at least 1 inside.
+    labels
+        (X, Y, Z) uint8, ids of `LABELS`; above zero exactly inside the brain.
+    deformation
+        The map to the anatomy.
+    """
+
+    images: Mapping[str, NDArray[np.uint8]]
+    labels: NDArray[np.uint8]
+    deformation: Deformation
+
+
+# -- anatomy ---------------------------------------------------------------------------------------
+
+
+def make_anatomy(template: Template, seed: int) -> Anatomy:
+    """Turn a blurred average into a crisp anatomy with labels and two contrasts.
+
+    The tissue probabilities are raised to a power and their borders moved by band-passed noise
+    (structures of 2 to 5 mm, about a gyrus); each contrast then is the mixture of its tissue means
+    plus texture. The regions are Voronoi cells of fixed seeds with wavy borders, cut by tissue: in
+    the spirit of lobes and nuclei, not an anatomical atlas.
+
+    Parameters
+    ----------
+    template
+        The average brain.
+    seed
+        Of the folding and the texture.
+    """
+    rng = np.random.default_rng([seed, 0])
+    shape = template.t1.shape
+    coordinates = _mni(template)
+    deep = _deep_weight(coordinates)
+    fluid, grey, white = _tissues(template, deep, rng)
+
+    texture = _band(rng, shape, 0.9, 2.0) + 0.8 * _band(rng, shape, 1.6, 4.0)
+    other = _band(rng, shape, 1.2, 3.0)
+    detail = template.t1 - ndimage.gaussian_filter(template.t1, 5.0)
+    nuclei = deep * grey
+    strength = 0.004 * fluid + 0.028 * grey + 0.018 * white
+    t1 = 0.16 * fluid + 0.50 * grey + 0.80 * white + 0.07 * nuclei
+    t1 += 0.25 * detail * template.mask + strength * texture
+    # Grey matter lies between fluid and white matter here as there, but nuclei (iron) are as dark
+    # as white matter and fluid is brightest: no curve turns one contrast into the other.
+    t2 = 0.90 * fluid + 0.54 * grey + 0.33 * white - 0.22 * nuclei
+    t2 += strength * (0.8 * other - 0.5 * texture)
+    outside = ~template.mask
+    t1[outside], t2[outside] = 0.16, 0.90
+
+    labels = _label(template, np.stack([fluid, grey, white]), deep, coordinates, rng)
+    contrasts = {"0000": t1.astype(np.float32), "0001": t2.astype(np.float32)}
+    return Anatomy(contrasts, labels, template.grid, template.origin)
+
+
+def _tissues(
+    template: Template, deep: FloatVolume, rng: np.random.Generator
+) -> tuple[FloatVolume, FloatVolume, FloatVolume]:
+    """Fractions of fluid, grey and white matter per voxel: sharpened, with folded borders."""
+    shape = template.t1.shape
+    grey, white = template.grey, template.white
+    fluid = np.clip(1 - grey - white, 0, 1) * template.mask
+    power = (3.2 - 2.0 * deep).astype(np.float32)
+    jitter = (1.0 - deep).astype(np.float32)
+    folds = 1.6 * _band(rng, shape, 1.8, 4.0) * jitter
+    sulci = 1.2 * _band(rng, shape, 1.8, 4.5) * jitter
+    scores = np.stack([np.log(p + np.float32(1e-3)) * power for p in (fluid, grey, white)])
+    scores[0] += sulci + 0.8 * jitter  # an average fills sulci: fluid gets an advantage back
+    scores[2] += folds
+    scores -= scores.max(axis=0)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=0)
+    scores *= template.mask
+    return scores[0], scores[1], scores[2]
+
+
+def _label(
+    template: Template,
+    tissues: FloatVolume,
+    deep: FloatVolume,
+    coordinates: FloatVolume,
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """The label volume: regions by nearest seed, cut by tissue and side."""
+    brain = template.mask
+    names = {name: i for i, name in LABELS.items()}
+    regions = list(_SEEDS)
+    grey_table = np.zeros((len(regions), 2), np.uint8)
+    white_table = np.zeros_like(grey_table)
+    for r, region in enumerate(regions):
+        matter = next((name for name, members in _WHITE.items() if region in members), "")
+        for s, side in enumerate(("left", "right")):
+            grey_table[r, s] = names.get(f"{side} {region}", names["brainstem"])
+            white_table[r, s] = names.get(f"{side} {matter}", names["brainstem"])
+
+    shape = template.t1.shape
+    wavy = np.stack([1.5 * _band(rng, shape, 4.0, 10.0)[brain] for _ in range(3)], axis=-1)
+    where = coordinates[brain]
+    right = (where[:, 0] > 0).astype(np.intp)
+    where = where + wavy
+    where[:, 0] = np.abs(where[:, 0])
+    nearest = np.zeros(len(where), np.intp)
+    best = np.full(len(where), np.inf, np.float32)
+    for r, region in enumerate(regions):
+        for seed in _SEEDS[region]:
+            distance = ((where - np.array(seed, np.float32)) ** 2).sum(axis=1)
+            closer = distance < best
+            best[closer] = distance[closer]
+            nearest[closer] = r
+
+    tissue = tissues[:, brain]
+    kind = tissue.argmax(axis=0)
+    nuclei = np.isin(nearest, [regions.index("striatum"), regions.index("thalamus")])
+    kind[nuclei & (deep[brain] > 0.5) & (template.grey[brain] > 0.3)] = 1
+    found = np.choose(
+        kind, [names["cerebrospinal fluid"], grey_table[nearest, right], white_table[nearest, right]]
+    )
+    labels = np.zeros(shape, np.uint8)
+    labels[brain] = found
+
+    ventricles = _ventricles(template, coordinates)
+    side = coordinates[..., 0] > 0
+    fluid = labels == names["cerebrospinal fluid"]
+    labels[ventricles & fluid & ~side] = names["left lateral ventricle"]
+    labels[ventricles & fluid & side] = names["right lateral ventricle"]
+    return labels
+
+
+def _ventricles(template: Template, coordinates: FloatVolume) -> NDArray[np.bool_]:
+    """The largest pieces of fluid deep inside the brain."""
+    x, y, z = np.moveaxis(coordinates, -1, 0)
+    box = (np.abs(x) < 42) & (y > -62) & (y < 40) & (z > -22) & (z < 34) & (np.abs(x) > 1)
+    fluid = template.mask & (template.grey + template.white < 0.55) & box
+    pieces, _ = ndimage.label(fluid)
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    ventricles = np.zeros(fluid.shape, bool)
+    for piece in np.argsort(sizes)[::-1][:2]:
+        ventricles |= pieces == piece if sizes[piece] else False
+    return np.asarray(ndimage.binary_dilation(ventricles, iterations=2))
+
+
+def _mni(template: Template) -> FloatVolume:
+    axes = [
+        np.arange(n, dtype=np.float32) + o for n, o in zip(template.t1.shape, template.origin, strict=True)
+    ]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+
+def _deep_weight(coordinates: FloatVolume) -> FloatVolume:
+    """1 inside nuclei and brainstem, 0 outside, with a soft border."""
+    weight = np.zeros(coordinates.shape[:3], np.float32)
+    place = coordinates.copy()
+    place[..., 0] = np.abs(place[..., 0])
+    for centre, half_axes in _DEEP:
+        radius = np.sqrt((((place - np.float32(centre)) / np.float32(half_axes)) ** 2).sum(axis=-1))
+        np.maximum(weight, np.clip((1.15 - radius) / 0.3, 0, 1), out=weight)
+    return weight
+
+
+def _band(rng: np.random.Generator, shape: tuple[int, ...], fine: float, coarse: float) -> FloatVolume:
+    """Band-passed Gaussian noise of unit variance: a difference of two Gaussians (sigmas in voxels)."""
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    smooth = ndimage.gaussian_filter(noise, fine, truncate=3.0)
+    smooth -= ndimage.gaussian_filter(noise, coarse, truncate=3.0)
+    return np.asarray(smooth / smooth.std(dtype=np.float64), dtype=np.float32)
+
+
+# -- deformation -----------------------------------------------------------------------------------
+
+
+def random_deformation(grid: Grid, rng: np.random.Generator) -> Deformation:
+    """A random diffeomorphism of the grid's box, as between people after affine alignment.
+
+    A stationary velocity (the sum of Gaussian-smoothed noise at three `SCALES`, without its affine part, falling to
+    zero at the border, so that the box is mapped onto itself) is integrated by scaling and
+    squaring. Scales finer than two voxels are left out: a grid cannot hold them without folding. If
+    a determinant of the map or its inverse falls below 0.1, the velocity is shrunk and integrated again.
+
+    Parameters
+    ----------
+    grid
+        Axis-aligned; its world millimetres are the lattice the velocity is drawn on.
+    rng
+        Source of the noise.
+
+    Raises
+    ------
+    InputError
+        If the grid is rotated.
+    """
+    if not np.array_equal(grid.affine[:3, :3], np.diag(grid.spacing)):
+        raise InputError(f"{grid!r}: deformations are made on grids along the world's axes only")
+    velocity = _velocity(grid, rng)
+    for _ in range(40):
+        forward = exponential(velocity, grid)
+        lowest = float(forward.jacobian_determinant().min())
+        if lowest > LOWEST_DETERMINANT and forward.folding().ndv_percent == 0:
+            inversion = forward.invert()
+            lowest = min(lowest, float(inversion.field.jacobian_determinant().min()))
+            if lowest > LOWEST_DETERMINANT and inversion.field.folding().ndv_percent == 0:
+                return Deformation(forward, inversion.field, lowest, inversion.summary()["max"])
+        velocity = velocity * np.float32(0.93)
+    raise InputError(f"{grid!r}: no deformation without folding was found; its voxels are too coarse")
+
+
+def exponential(velocity: FloatVolume, grid: Grid, *, squarings: int = 7) -> DisplacementField:
+    """The flow of a stationary velocity at time 1, by scaling and squaring.
+
+    Arsigny et al., "A log-Euclidean framework for statistics on diffeomorphisms", MICCAI 2006.
+
+    Parameters
+    ----------
+    velocity
+        (X, Y, Z, 3) float32, voxels per unit of time.
+    grid
+        Where it is sampled.
+    squarings
+        The first step is ``velocity / 2**squarings``.
+    """
+    flow = DisplacementField(velocity / np.float32(2**squarings), grid, grid)
+    for _ in range(squarings):
+        flow = flow.compose(flow)
+    return flow
+
+
+def _velocity(grid: Grid, rng: np.random.Generator) -> FloatVolume:
+    """Random smooth velocity on a grid, (X, Y, Z, 3) float32 in voxels."""
+    spacing = np.array(grid.spacing)
+    extent = (np.array(grid.shape) - 1) * spacing
+    nodes = tuple(int(n) for n in np.ceil(extent / LATTICE) + 2)
+    coarse = np.zeros((*nodes, 3))
+    for sigma, deviation in SCALES:
+        for c in range(3):
+            noise = ndimage.gaussian_filter(rng.standard_normal(nodes), sigma / LATTICE, mode="wrap")
+            if sigma >= 2 * spacing.max():
+                coarse[..., c] += noise * (deviation / noise.std())
+    axes = [np.arange(n) * LATTICE for n in nodes]
+    window = _window(axes, extent)
+    coarse -= _affine_part(coarse, axes, window)
+    coarse *= window[..., None]
+    fine = coarse
+    for axis, n in enumerate(grid.shape):
+        basis = CubicSpline(axes[axis], np.eye(nodes[axis]))(np.arange(n) * spacing[axis])
+        # einsum, not BLAS: its sums come in one order for any number of threads
+        fine = np.einsum("ij,j...->i...", basis, fine)
+        fine = np.moveaxis(fine, 0, 2)
+    return np.ascontiguousarray(fine / spacing, dtype=np.float32)
+
+
+def _window(axes: list[FloatArray], extent: FloatArray) -> FloatArray:
+    """1 inside, falling smoothly to 0 over the last `RIM` millimetres of the box."""
+    window = np.ones([len(a) for a in axes])
+    for axis, (a, end) in enumerate(zip(axes, extent, strict=True)):
+        t = np.clip(np.minimum(a, end - a) / RIM, 0, 1)
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        window *= (t * t * (3 - 2 * t)).reshape(shape)
+    return window
+
+
+def _affine_part(vectors: FloatArray, axes: list[FloatArray], weight: FloatArray) -> FloatArray:
+    """The affine map nearest to a vector field in the weighted least-squares sense, sampled like it."""
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    centred = points - points.reshape(-1, 3).mean(axis=0)
+    design = np.concatenate([np.ones((*weight.shape, 1)), centred], axis=-1).reshape(-1, 4)
+    w = weight.reshape(-1, 1)
+    normal = np.einsum("na,nb->ab", design * w, design)
+    right = np.einsum("na,nc->ac", design * w, vectors.reshape(-1, 3))
+    return np.asarray(np.einsum("na,ac->nc", design, np.linalg.solve(normal, right)).reshape(vectors.shape))
+
+
+# -- subjects --------------------------------------------------------------------------------------
+
+
+def make_subject(
+    anatomy: Anatomy, grid: Grid, seed: int, number: int, modalities: tuple[str, ...] = ("0000",)
+) -> Subject:
+    """Scan a synthetic person.
+
+    Voxels of 2 mm and more average the anatomy over eight places (partial volume). Each modality
+    then has the subject's own monotone contrast curve, a smooth bias field of at most 25 % and Rician
+    noise.
+
+    Parameters
+    ----------
+    anatomy
+        Shared by all subjects.
+    grid
+        The subject's, in the anatomy's world.
+    seed, number
+        The data set's seed and which person this is: the same two always give the same person.
+    modalities
+        Keys of `Anatomy.contrasts`.
+    """
+    deformation = random_deformation(grid, np.random.default_rng([seed, number, 0]))
+    to_anatomy = deformation.forward.compose(DisplacementField.identity(grid, anatomy.grid))
+    labels = to_anatomy.warp_labels(Volume(anatomy.labels, anatomy.grid)).array
+    brain = labels > 0
+    per_axis = 2 if min(grid.spacing) >= 2 else 1
+    fine = _finer(to_anatomy, per_axis)
+    images = {}
+    for modality in modalities:
+        rng = np.random.default_rng([seed, number, 1 + int(modality)])
+        seen = fine.warp_image(Volume(anatomy.contrasts[modality], anatomy.grid)).array
+        images[modality] = _acquire(_block_mean(seen, per_axis), brain, grid, rng)
+    return Subject(images, labels, deformation)
+
+
+def _finer(field: DisplacementField, per_axis: int) -> DisplacementField:
+    """The same map sampled at `per_axis` places along each axis of every voxel."""
+    if per_axis == 1:
+        return field
+    affine = field.fixed.affine.copy()
+    affine[:3, :3] /= per_axis
+    affine[:3, 3] -= (per_axis - 1) / 2 * np.diag(affine)[:3]
+    fine = Grid(_triple(n * per_axis for n in field.fixed.shape), affine)
+    return DisplacementField.identity(fine, field.fixed).compose(field)
+
+
+def _block_mean(array: FloatVolume, per_axis: int) -> FloatVolume:
+    if per_axis == 1:
+        return array
+    x, y, z = (n // per_axis for n in array.shape)
+    return np.asarray(array.reshape(x, per_axis, y, per_axis, z, per_axis).mean(axis=(1, 3, 5)))
+
+
+def _acquire(
+    ideal: FloatVolume, brain: NDArray[np.bool_], grid: Grid, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Contrast curve, bias field, Rician noise, skull-stripping and scaling to [0, 255]."""
+    exponent = rng.uniform(0.85, 1.2)
+    bend = rng.uniform(-0.06, 0.06)
+    clean = np.clip(ideal, 0, 1) ** exponent
+    clean = clean + bend * np.sin(np.pi * clean)  # monotone for |bend| < 1 / pi
+    bias = _smooth_noise(grid, rng, sigma=38.0)
+    bias -= bias[brain].mean()
+    bias *= rng.uniform(0.2, 0.25) / np.abs(bias[brain]).max()
+    signal = clean * (1 + bias)
+    noise = rng.standard_normal((2, *grid.shape), dtype=np.float32) * np.float32(0.018)
+    magnitude = np.hypot(signal + noise[0], noise[1])
+    scaled = np.rint(magnitude * (250.0 / np.percentile(magnitude[brain], 99.8)))
+    return np.where(brain, np.clip(scaled, 1, 255), 0).astype(np.uint8)
+
+
+def _smooth_noise(grid: Grid, rng: np.random.Generator, sigma: float) -> FloatVolume:
+    """Gaussian-smoothed noise (sigma in mm) drawn on a lattice of 8 mm and interpolated."""
+    step = 8.0
+    spacing = np.array(grid.spacing)
+    nodes = tuple(int(n) for n in np.ceil((np.array(grid.shape) - 1) * spacing / step) + 2)
+    noise: NDArray[Any] = ndimage.gaussian_filter(rng.standard_normal(nodes), sigma / step, mode="reflect")
+    for axis, n in enumerate(grid.shape):
+        basis = CubicSpline(np.arange(nodes[axis]) * step, np.eye(nodes[axis]))(np.arange(n) * spacing[axis])
+        noise = np.moveaxis(np.einsum("ij,j...->i...", basis, noise), 0, 2)
+    return np.asarray(noise, dtype=np.float32)
+
+
+# -- landmarks -------------------------------------------------------------------------------------
+
+
+def place_landmarks(
+    anatomy: Anatomy, subjects: list[Subject], seed: int, *, candidates: int = 20000
+) -> list[NDArray[np.uint8]]:
+    """Corresponding landmarks as 3x3x3 blobs, one volume per subject.
+
+    A blob can only be centred on a voxel, while the true place lies between voxels. Around each
+    landmark the anatomical point is therefore chosen, among many, whose true places come closest to
+    voxel centres in all subjects, so that the true map scores nearly zero.
+
+    Returns
+    -------
+    One (X, Y, Z) uint8 volume per subject, ids 1 to 12.
+
+    Raises
+    ------
+    InputError
+        If two blobs overlap or one leaves the grid: the voxels are too coarse.
+    """
+    rng = np.random.default_rng([seed, 1])
+    grid = subjects[0].deformation.forward.fixed
+    volumes = [np.zeros(grid.shape, np.uint8) for _ in subjects]
+    reach = max(5.0, 1.5 * max(grid.spacing))
+    for name, place in enumerate(_LANDMARKS, start=1):
+        centre = np.array(place) - np.array(anatomy.origin)
+        points = grid.world_to_voxel(centre + rng.uniform(-reach, reach, (candidates, 3)))
+        mapped = np.stack([s.deformation.inverse.warp_points(points) for s in subjects])
+        off = np.linalg.norm(mapped - np.rint(mapped), axis=-1).max(axis=0)
+        for volume, (x, y, z) in zip(volumes, np.rint(mapped[:, off.argmin()]).astype(int), strict=True):
+            blob = volume[x - 1 : x + 2, y - 1 : y + 2, z - 1 : z + 2]
+            if blob.size != 27 or blob.any():
+                raise InputError(f"{grid!r}: too coarse for 3x3x3 landmark blobs that do not touch")
+            blob[:] = name
+    return volumes
+
+
+def _triple(values: Any) -> tuple[int, int, int]:
+    x, y, z = (int(v) for v in values)
+    return x, y, z
