@@ -74,9 +74,7 @@ def open_dataset(
         _only((), given, "two image files")
         return pair_of_files(paths[0], paths[1])
     if images:
-        raise InputError(
-            f"{paths[0]}: {len(paths)} image file(s) were given; give two (fixed, moving), a folder or an atlas"
-        )
+        raise InputError(f"{paths[0]}: {len(paths)} image file(s) were given; give two, a folder or an atlas")
     path = _described(_one(paths))
     if path.is_dir():
         _only(("modality", "limit"), given, "a folder of images")

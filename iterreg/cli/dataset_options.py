@@ -1,0 +1,81 @@
+"""How every command names a data set and chooses among its pairs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from iterreg.dataset import Dataset
+
+__all__ = ["add_dataset_arguments", "dataset_from"]
+
+
+def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add DATASET and the options that choose among its pairs; `dataset_from` reads them back."""
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET",
+        nargs="+",
+        help="a LUMIR or Learn2Reg json, a csv of pairs, a folder of images, or two image files (fixed moving)",
+    )
+    group = parser.add_argument_group("data set")
+    group.add_argument(
+        "--root", type=Path, metavar="FOLDER", help="where the relative paths of a json or csv start"
+    )
+    group.add_argument(
+        "--split",
+        choices=("validation", "test", "training"),
+        help="which list of a json to take (default: validation, else test)",
+    )
+    group.add_argument("--modality", metavar="0000", help="of a folder, take only images of this modality")
+    group.add_argument(
+        "--atlas", type=Path, metavar="FILE", help="register this image with every image of DATASET"
+    )
+    group.add_argument(
+        "--atlas-role",
+        choices=("fixed", "moving", "both"),
+        help="moving (default) registers the atlas to each subject, fixed each subject to the atlas",
+    )
+    group.add_argument(
+        "--task", action="append", metavar="NAME[,NAME]", help="take only the pairs of these tasks"
+    )
+    group.add_argument(
+        "--pairs",
+        action="append",
+        metavar="FIX_MOV[,FIX_MOV]",
+        help="take only these pairs, named by their ids, for example 3455_3454",
+    )
+    group.add_argument("--first", type=int, metavar="N", help="of what is left, take the first N pairs")
+
+
+def dataset_from(args: argparse.Namespace) -> Dataset:
+    """The data set that parsed arguments ask for.
+
+    Raises
+    ------
+    InputError
+        If it cannot be opened, or nothing of it is left after the choice.
+    """
+    from iterreg.dataset import open_dataset
+    from iterreg.errors import InputError
+
+    if args.atlas_role is not None and args.atlas is None:
+        raise InputError("--atlas-role says what the atlas is, but there is none; give one with --atlas FILE")
+    dataset = open_dataset(
+        args.dataset,
+        root=args.root,
+        split=args.split,
+        modality=args.modality,
+        atlas=args.atlas,
+        atlas_role=args.atlas_role or "moving",
+    )
+    return dataset.select(tasks=_listed(args.task), pairs=_listed(args.pairs), first=args.first)
+
+
+def _listed(values: list[str] | None) -> list[str] | None:
+    """Names from an option that may be repeated and may hold several, separated by commas."""
+    if values is None:
+        return None
+    return [name for value in values for name in value.split(",") if name]
