@@ -18,7 +18,7 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
         "dataset",
         metavar="DATASET",
         nargs="+",
-        help="a LUMIR or Learn2Reg json, a csv of pairs, a folder of images, or two image files (fixed moving)",
+        help="a LUMIR or Learn2Reg json, a csv of pairs, a folder of images, or two images (fixed moving)",
     )
     group = parser.add_argument_group("data set")
     group.add_argument(

@@ -283,7 +283,7 @@ def _landmarks(pair: Pair, fixed: Path, moving: Path, seen: dict[Path, Inspectio
             pair,
             "error",
             "landmarks do not correspond",
-            f"{moving} lacks {len(f.ids - m.ids)} landmark(s) of {fixed} ({lost}), whose error is then undefined",
+            f"{moving} lacks {len(f.ids - m.ids)} landmark(s) of {fixed} ({lost}): their error is undefined",
             "mark it in both or in neither",
         )
 

@@ -66,7 +66,8 @@ def pairs_of_folder(folder: str | Path, *, modality: str | None = None, limit: i
         raise InputError(f"{folder}: holds one image only, {scans[0].path.name}; a pair needs two")
     if limit is not None and limit < 1:
         raise InputError(f"a limit of {limit} pairs leaves nothing to do; ask for at least 1")
-    return Dataset(folder.name, tuple(by_modality(list(islice(_around(scans), limit)))), folder)
+    name = folder.parent.name if folder.name.startswith("images") else folder.name
+    return Dataset(name, tuple(by_modality(list(islice(_around(scans), limit)))), folder)
 
 
 def _around(scans: Sequence[Scan]) -> Iterator[Pair]:
