@@ -7,6 +7,7 @@ foreign files at the border.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,8 +27,8 @@ class Folding:
     Attributes
     ----------
     ndv_percent
-        Non-diffeomorphic volume in percent of the mask: over interior voxels, the ten-determinant
-        volume summed, divided by the number of mask voxels, times 100.
+        Non-diffeomorphic volume in percent of the mask: the ten-determinant volume summed over the
+        mask's interior voxels, divided by their number, times 100. NaN where the mask is empty.
     folded_voxels
         Interior mask voxels whose non-diffeomorphic volume is above zero.
     lowest_determinant
@@ -84,6 +85,7 @@ class DisplacementField:
     fixed, moving
         The two grids. When both are equal, u is simply the displacement in voxels; when they differ,
         u also holds the change of grid, so that the same formula always finds the moving voxel.
+        Grids that differ by rounding only (`Grid.to`) count as equal.
 
     Raises
     ------
@@ -121,12 +123,24 @@ class DisplacementField:
             (4, 4), takes a fixed point to a moving point, both RAS+ millimetres.
         fixed, moving
             The grids; `moving` defaults to `fixed`.
+
+        Raises
+        ------
+        InputError
+            If the map is not a finite (4, 4) matrix.
         """
         moving = moving or fixed
-        matrix = np.linalg.inv(moving.affine) @ np.asarray(world, dtype=np.float64) @ fixed.affine
-        if moving == fixed and np.array_equal(world, np.eye(4)):
-            matrix = np.eye(4)
-        return cls(_affine_displacement(matrix, fixed.shape), fixed, moving)
+        world = np.asarray(world, dtype=np.float64)
+        if world.shape != (4, 4) or not np.isfinite(world).all():
+            raise InputError(f"an affine map is a finite (4, 4) matrix, got shape {world.shape}")
+        if np.array_equal(world, np.eye(4)):
+            matrix = fixed.to(moving)
+        else:
+            matrix = np.asarray(np.linalg.inv(moving.affine) @ world @ fixed.affine)
+        vectors = np.empty((*fixed.shape, 3), np.float32)
+        for rows in _slabs(fixed.shape):
+            vectors[rows] = _affine_displacement(matrix, fixed.shape, rows)
+        return cls(vectors, fixed, moving)
 
     @classmethod
     def from_world(
@@ -140,32 +154,42 @@ class DisplacementField:
         ----------
         displacement
             (X, Y, Z, 3), d(p) in **RAS+ millimetres**.
+
+        Raises
+        ------
+        InputError
+            If the shape does not fit the fixed grid.
         """
         moving = moving or fixed
-        inverse = np.linalg.inv(moving.affine)[:3, :3]
-        vectors = np.asarray(displacement, dtype=np.float64) @ inverse.T
-        if moving != fixed:
-            vectors += cls.identity(fixed, moving).vectors
-        return cls(vectors.astype(np.float32), fixed, moving)
+        displacement = np.asanyarray(displacement)
+        if displacement.shape != (*fixed.shape, 3):
+            raise InputError(
+                f"world displacements of shape {displacement.shape} do not fit a fixed grid of shape "
+                f"{fixed.shape}"
+            )
+        to_voxels = np.linalg.inv(moving.affine[:3, :3]).T
+        matrix = fixed.to(moving)
+        vectors = np.empty((*fixed.shape, 3), np.float32)
+        for rows in _slabs(fixed.shape):
+            moved = np.asarray(displacement[rows], dtype=np.float64) @ to_voxels
+            vectors[rows] = moved + _affine_displacement(matrix, fixed.shape, rows)
+        return cls(vectors, fixed, moving)
 
     # -- other forms ----------------------------------------------------------------------------
 
     def to_world(self) -> NDArray[np.float64]:
         """Displacements ``A_mov (p + u(p)) - A_fix p`` as (X, Y, Z, 3) RAS+ millimetres."""
-        world = self.vectors.astype(np.float64)
-        if self.fixed == self.moving:
-            return world @ self.moving.affine[:3, :3].T
-        world += _indices(self.fixed.shape)
-        world = self.moving.voxel_to_world(world)
-        world -= self.fixed.voxel_to_world(_indices(self.fixed.shape))
-        return world
+        return self._deviation_times(self.moving.affine[:3, :3], np.empty(self.vectors.shape, np.float64))
 
     @property
     def deviation(self) -> NDArray[np.float32]:
-        """(X, Y, Z, 3) float32 moving voxels: what u adds to "the same world point" (u on equal grids)."""
-        if np.array_equal(self.fixed.affine, self.moving.affine):
+        """(X, Y, Z, 3) float32 moving voxels: what u adds to "the same world point".
+
+        On equal grids it is u itself, not a copy.
+        """
+        if self._on_one_grid:
             return self.vectors
-        return self.vectors - DisplacementField.identity(self.fixed, self.moving).vectors
+        return self._deviation_times(np.eye(3), np.empty_like(self.vectors))
 
     # -- using ----------------------------------------------------------------------------------
 
@@ -173,6 +197,11 @@ class DisplacementField:
         """Resample a moving image onto the fixed grid by trilinear interpolation.
 
         Points outside the moving grid become `fill`.
+
+        Raises
+        ------
+        InputError
+            If the image is not of the moving grid's shape.
         """
         from iterreg.kernels.sampling import sample_linear
 
@@ -187,32 +216,47 @@ class DisplacementField:
 
         ``nearest`` is the Learn2Reg evaluator's rule (0 outside [0, n - 1], halves round up);
         ``linear`` interpolates the one-hot labels and takes the strongest.
+
+        Raises
+        ------
+        InputError
+            If the labels are not integers, not of the moving grid's shape, or the interpolation is unknown.
         """
         from iterreg.kernels import sampling
 
         self._check_moving(labels)
-        array = np.ascontiguousarray(labels.array)
-        if array.dtype.kind not in "iu":
-            raise InputError(f"labels must be an integer array, got {array.dtype}")
-        sample = (
-            sampling.sample_labels_nearest if interpolation == "nearest" else sampling.sample_labels_linear
-        )
-        return Volume(sample(array, self.vectors), self.fixed)
+        if labels.array.dtype.kind not in "iu":
+            raise InputError(f"labels must be an integer array, got {labels.array.dtype}")
+        array = np.ascontiguousarray(labels.array, dtype=labels.array.dtype.newbyteorder("="))
+        if interpolation == "nearest":
+            return Volume(sampling.sample_labels_nearest(array, self.vectors), self.fixed)
+        if interpolation == "linear":
+            return Volume(sampling.sample_labels_linear(array, self.vectors), self.fixed)
+        raise InputError(f"labels are interpolated 'nearest' or 'linear', not {interpolation!r}")
 
     def warp_points(self, points: ArrayLike) -> FloatArray:
         """Map (N, 3) fixed voxel coordinates to moving voxel coordinates.
 
         The field is interpolated linearly; beyond the border the nearest deviation holds.
+
+        Raises
+        ------
+        InputError
+            If the points are not (N, 3).
         """
         from iterreg.kernels.sampling import sample_field
 
-        coordinates = np.ascontiguousarray(np.asarray(points, dtype=np.float64).reshape(-1, 3))
+        coordinates = np.ascontiguousarray(points, dtype=np.float64)
+        if coordinates.ndim != 2 or coordinates.shape[1] != 3:
+            raise InputError(f"points must be (N, 3) voxel coordinates, got shape {coordinates.shape}")
         matrix = self.fixed.to(self.moving)
         moved = coordinates @ matrix[:3, :3].T + matrix[:3, 3]
         return np.asarray(moved + sample_field(self.deviation, coordinates))
 
     def compose(self, then: DisplacementField) -> DisplacementField:
         """The map "self, then `then`": ``p -> p + u(p) = q -> q + then.u(q)``.
+
+        Where q leaves the grid of `then`, the nearest deviation holds.
 
         Raises
         ------
@@ -223,7 +267,8 @@ class DisplacementField:
 
         if not self.moving.matches(then.fixed):
             raise InputError(
-                f"cannot compose: the first field ends on {self.moving!r}, the second starts on {then.fixed!r}"
+                f"cannot compose: the first field ends on {self.moving!r}, "
+                f"the second starts on {then.fixed!r}"
             )
         matrix = np.ascontiguousarray(then.fixed.to(then.moving)[:3])
         return DisplacementField(compose(self.vectors, then.deviation, matrix), self.fixed, then.moving)
@@ -249,12 +294,11 @@ class DisplacementField:
             iterations,
             tolerance,
         )
-        inside = np.ones(self.moving.shape, bool)
-        for axis, n in enumerate(self.fixed.shape):
-            shape = [1, 1, 1]
-            shape[axis] = -1
-            position = vectors[..., axis] + np.arange(self.moving.shape[axis]).reshape(shape)
-            inside &= (position >= 0) & (position <= n - 1)
+        last = np.array(self.fixed.shape) - 1
+        inside = np.empty(self.moving.shape, bool)
+        for rows in _slabs(self.moving.shape):
+            position = vectors[rows] + _indices(self.moving.shape, rows)
+            inside[rows] = ((position >= 0) & (position <= last)).all(axis=-1)
         return Inversion(DisplacementField(vectors, self.moving, self.fixed), residual, inside)
 
     # -- regularity -----------------------------------------------------------------------------
@@ -262,7 +306,8 @@ class DisplacementField:
     def jacobian_determinant(self) -> NDArray[np.float32]:
         """Local volume change of the map in the world, (X, Y, Z) float32, by central differences.
 
-        1 where the map keeps volume, below 0 where it folds, whatever the two grids are.
+        1 where the map keeps volume, below 0 where it folds, whatever the two grids are. One-sided at
+        the border; along an axis of one voxel the map counts as undeformed.
         """
         from iterreg.kernels.jacobian import central_determinant
 
@@ -275,35 +320,54 @@ class DisplacementField:
         ----------
         mask
             (X, Y, Z) boolean; the challenge takes ``moving > 0`` (LUMIR24) or ``fixed > 0`` (LUMIR25).
-            Default: every voxel.
+            Default: every voxel. Only its interior counts, [1:-1] along each axis.
 
         Raises
         ------
         InputError
-            If an axis has fewer than three voxels.
+            If an axis has fewer than three voxels, the mask is not of the fixed grid's shape, or the field
+            holds NaN or infinite displacements.
         """
         from iterreg.kernels.jacobian import folded_volume
 
         if min(self.fixed.shape) < 3:
             raise InputError(f"NDV needs three voxels along each axis, got {self.fixed.shape}")
+        if mask is not None and mask.shape != self.fixed.shape:
+            raise InputError(f"the mask's shape {mask.shape} is not the fixed grid's {self.fixed.shape}")
+        # The sum overflows to infinity or becomes NaN exactly when a term is not finite.
+        if not np.isfinite(self.vectors.sum(dtype=np.float64)):
+            raise InputError("the field holds NaN or infinite displacements; its folding is undefined")
         volume, lowest, where = folded_volume(self._in_fixed_voxels())
         slab = int(np.argmin(lowest))
         place = (slab + 1, int(where[slab, 0]), int(where[slab, 1]))
-        inner = (slice(1, -1),) * 3
-        chosen = np.ones(volume.shape, bool) if mask is None else np.asarray(mask[inner], bool)
-        inside = np.where(chosen, volume, 0.0)
-        voxels = int(np.count_nonzero(chosen))
-        percent = float(inside.sum() / voxels * 100) if voxels else float("nan")
-        return Folding(percent, int(np.count_nonzero(inside)), float(lowest[slab]), place)
+        voxels = volume.size
+        if mask is not None:
+            chosen = np.asarray(mask[1:-1, 1:-1, 1:-1], bool)
+            voxels = int(np.count_nonzero(chosen))
+            volume *= chosen
+        percent = float(volume.sum() / voxels * 100) if voxels else float("nan")
+        return Folding(percent, int(np.count_nonzero(volume)), float(lowest[slab]), place)
 
     # -- private --------------------------------------------------------------------------------
 
+    @property
+    def _on_one_grid(self) -> bool:
+        """Whether voxel p of both grids is the same place, so that u is the whole deviation."""
+        return bool(np.array_equal(self.fixed.to(self.moving), np.eye(4)))
+
     def _in_fixed_voxels(self) -> NDArray[np.float32]:
         """The displacement re-expressed in fixed voxels, where an undeformed map has determinant 1."""
-        if np.array_equal(self.fixed.affine, self.moving.affine):
+        if self._on_one_grid:
             return self.vectors
-        linear = self.moving.to(self.fixed)[:3, :3]
-        return np.ascontiguousarray(self.deviation @ linear.T.astype(np.float32))
+        return self._deviation_times(self.moving.to(self.fixed)[:3, :3], np.empty_like(self.vectors))
+
+    def _deviation_times(self, matrix: FloatArray, out: NDArray[Any]) -> NDArray[Any]:
+        """``matrix @ (u(p) - (M p - p))`` with M the change of grid; float64 arithmetic, slab by slab."""
+        change = self.fixed.to(self.moving)
+        for rows in _slabs(self.fixed.shape):
+            deviation = self.vectors[rows] - _affine_displacement(change, self.fixed.shape, rows)
+            out[rows] = deviation @ matrix.T
+        return out
 
     def _check_moving(self, volume: Volume) -> None:
         if volume.grid.shape != self.moving.shape:
@@ -316,25 +380,27 @@ class DisplacementField:
         return f"DisplacementField({self.fixed!r} -> {self.moving!r})"
 
 
-def _indices(shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    out = np.empty((*shape, 3))
-    for axis, n in enumerate(shape):
-        view = [1, 1, 1]
-        view[axis] = n
-        out[..., axis] = np.arange(n).reshape(view)
+def _slabs(shape: tuple[int, int, int]) -> Iterator[slice]:
+    """Ranges of the first axis of about a million voxels: float64 work without float64 copies of a field."""
+    step = max(1, 2**20 // (shape[1] * shape[2]))
+    for start in range(0, shape[0], step):
+        yield slice(start, min(start + step, shape[0]))
+
+
+def _indices(shape: tuple[int, int, int], rows: slice) -> FloatArray:
+    """Voxel indices of a slab, (rows, Y, Z, 3) float64."""
+    axes = (np.arange(rows.start, rows.stop), np.arange(shape[1]), np.arange(shape[2]))
+    out = np.empty((*(len(axis) for axis in axes), 3))
+    for c, axis in enumerate(np.ix_(*axes)):
+        out[..., c] = axis
     return out
 
 
-def _affine_displacement(matrix: FloatArray, shape: tuple[int, int, int]) -> NDArray[Any]:
-    """``M p - p`` on a grid, computed in float64 and stored as float32."""
-    out = np.empty((*shape, 3), np.float32)
+def _affine_displacement(matrix: FloatArray, shape: tuple[int, int, int], rows: slice) -> FloatArray:
+    """``M p - p`` over a slab, (rows, Y, Z, 3) float64."""
+    x, y, z = np.ix_(np.arange(rows.start, rows.stop), np.arange(shape[1]), np.arange(shape[2]))
     linear = matrix[:3, :3] - np.eye(3)
-    x, y, z = (np.arange(n, dtype=np.float64) for n in shape)
+    out = np.empty((x.size, y.size, z.size, 3))
     for c in range(3):
-        out[..., c] = (
-            (linear[c, 0] * x)[:, None, None]
-            + (linear[c, 1] * y)[None, :, None]
-            + (linear[c, 2] * z)[None, None, :]
-            + matrix[c, 3]
-        )
+        out[..., c] = linear[c, 0] * x + linear[c, 1] * y + linear[c, 2] * z + matrix[c, 3]
     return out

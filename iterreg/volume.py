@@ -14,6 +14,7 @@ from typing import Any, cast
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import ArrayLike, NDArray
 
 from iterreg.errors import InputError
@@ -21,6 +22,8 @@ from iterreg.errors import InputError
 __all__ = ["Grid", "Volume", "load_image", "load_labels", "read_grid", "read_nifti"]
 
 FloatArray = NDArray[np.float64]
+
+_SAME_VOXEL = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +40,8 @@ class Grid:
     Raises
     ------
     InputError
-        If the shape is not three positive numbers or the affine is not an invertible (4, 4).
+        If the shape is not three positive whole numbers or the affine is not an invertible (4, 4)
+        with the last row (0, 0, 0, 1).
     """
 
     shape: tuple[int, int, int]
@@ -45,13 +49,19 @@ class Grid:
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
-        if len(shape) != 3 or min(shape) < 1:
+        if len(shape) != 3 or min(shape) < 1 or shape != tuple(self.shape):
             raise InputError(f"a grid needs three positive sizes, got {self.shape}")
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise InputError("a grid needs a finite (4, 4) affine")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-            raise InputError("a grid's affine must be invertible")
+        # Relative to the box its columns span: a scale in metres or micrometres is not an error.
+        columns = np.linalg.norm(affine[:3, :3], axis=0)
+        if not abs(np.linalg.det(affine[:3, :3])) > 1e-9 * columns.prod():
+            raise InputError(
+                f"a grid's affine must be invertible, got voxel axes {affine[:3, :3].T.tolist()} mm"
+            )
+        if not np.array_equal(affine[3], (0, 0, 0, 1)):
+            raise InputError(f"a grid's affine must end with the row (0, 0, 0, 1), got {affine[3].tolist()}")
         affine.setflags(write=False)
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "affine", affine)
@@ -89,10 +99,16 @@ class Grid:
         return bool(np.abs(there - corners).max() <= tolerance)
 
     def to(self, other: Grid) -> FloatArray:
-        """The (4, 4) matrix from voxels of this grid to voxels of `other` (same world point)."""
-        if np.array_equal(self.affine, other.affine):
-            return np.eye(4)
-        return np.linalg.inv(other.affine) @ self.affine
+        """The (4, 4) matrix from voxels of this grid to voxels of `other` (same world point).
+
+        Whole numbers are restored where rounding (of float32 headers, of the inverse) moves no voxel of
+        this grid by more than 1e-4: an image and its mirrored or cropped copy share their voxels, and a
+        border voxel at -1e-7 would count as outside.
+        """
+        matrix = np.asarray(np.linalg.inv(other.affine) @ self.affine, dtype=np.float64)
+        whole = np.rint(matrix)
+        reach = np.array([*(max(n - 1, 1) for n in self.shape), 1.0])
+        return np.where(np.abs(matrix - whole) * reach <= _SAME_VOXEL, whole, matrix)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Grid):
@@ -100,7 +116,7 @@ class Grid:
         return self.shape == other.shape and np.array_equal(self.affine, other.affine)
 
     def __hash__(self) -> int:
-        return hash((self.shape, self.affine.tobytes()))
+        return hash((self.shape, tuple(self.affine.ravel().tolist())))
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.shape))
@@ -148,12 +164,13 @@ def read_nifti(path: str | Path) -> tuple[NDArray[Any], Grid]:
     Returns
     -------
     array, grid
-        The array is (X, Y, Z), float32 unless the file stores unscaled integers.
+        The array is (X, Y, Z) in native byte order, float32 unless the file stores unscaled integers.
 
     Raises
     ------
     InputError
-        If the file is missing, truncated, not NIfTI, or not three-dimensional.
+        If the file is missing, unreadable, truncated, of an unknown format, not three-dimensional, not
+        of one real number per voxel, or without an invertible affine.
     """
     path = Path(path)
     if not path.is_file():
@@ -162,7 +179,17 @@ def read_nifti(path: str | Path) -> tuple[NDArray[Any], Grid]:
         image = cast(Any, nib.load(path))
         raw = np.asanyarray(image.dataobj)
         affine = image.affine
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except PermissionError as error:
+        raise InputError(f"{path}: may not be read ({error.strerror}); ask its owner for access") from error
+    except (
+        ImageFileError,
+        HeaderDataError,
+        OSError,
+        EOFError,
+        ValueError,
+        OverflowError,
+        zlib.error,
+    ) as error:
         raise InputError(
             f"{path}: cannot be read as NIfTI ({type(error).__name__}: {error}); "
             "the file is truncated or of another format, copy or convert it again"
@@ -171,12 +198,19 @@ def read_nifti(path: str | Path) -> tuple[NDArray[Any], Grid]:
         raise InputError(f"{path}: has no spatial header; convert it to NIfTI")
     while raw.ndim > 3 and raw.shape[-1] == 1:
         raw = raw[..., 0]
-    if raw.ndim != 3 or raw.dtype.fields is not None:
+    if raw.ndim != 3 or raw.size == 0:
         raise InputError(
             f"{path}: has shape {raw.shape}, a volume of three dimensions is needed; extract one volume first"
         )
-    array = raw if raw.dtype.kind in "iub" else raw.astype(np.float32, copy=False)
-    return np.asarray(array), Grid(cast(Any, array.shape), affine)
+    if raw.dtype.kind not in "iubf":
+        raise InputError(f"{path}: holds {raw.dtype} values, one real number per voxel is needed")
+    try:
+        grid = Grid(cast(Any, raw.shape), affine)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; repair its sform or qform") from error
+    # Compiled kernels take the machine's own byte order only.
+    dtype = np.dtype(np.float32) if raw.dtype.kind == "f" else raw.dtype.newbyteorder("=")
+    return np.asarray(raw, dtype=dtype), grid
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -192,7 +226,17 @@ def read_grid(path: str | Path) -> Grid:
         raise InputError(f"{path}: there is no such file; check the path or the data set's root")
     try:
         image = cast(Any, nib.load(path))
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except PermissionError as error:
+        raise InputError(f"{path}: may not be read ({error.strerror}); ask its owner for access") from error
+    except (
+        ImageFileError,
+        HeaderDataError,
+        OSError,
+        EOFError,
+        ValueError,
+        OverflowError,
+        zlib.error,
+    ) as error:
         raise InputError(
             f"{path}: cannot be read as NIfTI ({type(error).__name__}: {error}); copy or convert it again"
         ) from error
@@ -225,15 +269,17 @@ def load_labels(path: str | Path) -> Volume:
     Raises
     ------
     InputError
-        If it cannot be read or holds values that are not whole numbers.
+        If it cannot be read or holds values that are not whole numbers of 32 bits.
     """
     array, grid = read_nifti(path)
-    if array.dtype.kind not in "iub":
-        rounded = np.rint(array)
-        if not np.array_equal(rounded, array):
-            raise InputError(
-                f"{path}: label values are not whole numbers; it was probably resampled with "
-                "linear interpolation, resample it again with nearest neighbour"
-            )
-        array = rounded
+    if array.dtype.kind == "f" and not np.array_equal(np.rint(array), array):
+        raise InputError(
+            f"{path}: label values are not whole numbers; it was probably resampled with "
+            "linear interpolation, resample it again with nearest neighbour"
+        )
+    limits = np.iinfo(np.int32)
+    if float(array.min()) < limits.min or float(array.max()) > limits.max:
+        raise InputError(
+            f"{path}: holds labels from {array.min()} to {array.max()}, they must fit 32 bits; renumber them"
+        )
     return Volume(np.ascontiguousarray(array, dtype=np.int32), grid, Path(path))

@@ -7,53 +7,61 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iterreg.kernels._compile import inline, kernel, prange
-from iterreg.kernels.sampling import _cell, _clamp
+from iterreg.kernels._compile import helper, kernel, prange
 
 __all__ = ["invert"]
 
 Array = NDArray[Any]
 
 
-@inline
-def _map_and_jacobian(deviation, affine, p, image, jacobian):  # type: ignore[no-untyped-def]
+@helper
+def _cell(x, n):  # type: ignore[no-untyped-def]
+    """Lower and upper corner, fraction, and whether `x` is inside, along an axis of n voxels."""
+    inside = 0.0 <= x <= n - 1.0
+    x = min(max(x, 0.0), n - 1.0)
+    i = min(max(int(np.floor(x)), 0), max(n - 2, 0))
+    return i, min(i + 1, n - 1), x - i, 1.0 if inside else 0.0
+
+
+@helper
+def _component(deviation, c, x0, x1, fx, sx, y0, y1, fy, sy, z0, z1, fz, sz):  # type: ignore[no-untyped-def]
+    """Component `c` in one cell and its derivatives; `s` is 0 beyond the border, where d is constant."""
+    d000 = np.float64(deviation[x0, y0, z0, c])
+    d010 = np.float64(deviation[x0, y1, z0, c])
+    d100 = np.float64(deviation[x1, y0, z0, c])
+    d110 = np.float64(deviation[x1, y1, z0, c])
+    s00 = deviation[x0, y0, z1, c] - d000
+    s01 = deviation[x0, y1, z1, c] - d010
+    s10 = deviation[x1, y0, z1, c] - d100
+    s11 = deviation[x1, y1, z1, c] - d110
+    e00 = d000 + s00 * fz
+    e01 = d010 + s01 * fz
+    e10 = d100 + s10 * fz
+    e11 = d110 + s11 * fz
+    e0 = e00 + (e01 - e00) * fy
+    e1 = e10 + (e11 - e10) * fy
+    gy = (e01 - e00) + ((e11 - e10) - (e01 - e00)) * fx
+    s0 = s00 + (s01 - s00) * fy
+    s1 = s10 + (s11 - s10) * fy
+    return e0 + (e1 - e0) * fx, (e1 - e0) * sx, gy * sy, (s0 + (s1 - s0) * fx) * sz
+
+
+@helper
+def _map(deviation, affine, p, image, jacobian):  # type: ignore[no-untyped-def]
     """Evaluate ``A p + d(p)`` and its derivative inside the trilinear cell that holds `p`."""
     nx, ny, nz, _ = deviation.shape
-    x0, x1, fx = _cell(_clamp(p[0], nx), nx)
-    y0, y1, fy = _cell(_clamp(p[1], ny), ny)
-    z0, z1, fz = _cell(_clamp(p[2], nz), nz)
+    x0, x1, fx, sx = _cell(p[0], nx)
+    y0, y1, fy, sy = _cell(p[1], ny)
+    z0, z1, fz, sz = _cell(p[2], nz)
     for c in range(3):
-        d000 = np.float64(deviation[x0, y0, z0, c])
-        d001 = np.float64(deviation[x0, y0, z1, c])
-        d010 = np.float64(deviation[x0, y1, z0, c])
-        d011 = np.float64(deviation[x0, y1, z1, c])
-        d100 = np.float64(deviation[x1, y0, z0, c])
-        d101 = np.float64(deviation[x1, y0, z1, c])
-        d110 = np.float64(deviation[x1, y1, z0, c])
-        d111 = np.float64(deviation[x1, y1, z1, c])
-        e00 = d000 * (1 - fz) + d001 * fz
-        e01 = d010 * (1 - fz) + d011 * fz
-        e10 = d100 * (1 - fz) + d101 * fz
-        e11 = d110 * (1 - fz) + d111 * fz
-        e0 = e00 * (1 - fy) + e01 * fy
-        e1 = e10 * (1 - fy) + e11 * fy
-        value = e0 * (1 - fx) + e1 * fx
-        image[c] = affine[c, 0] * p[0] + affine[c, 1] * p[1] + affine[c, 2] * p[2] + affine[c, 3] + value
-        # Beyond the border the deviation is constant, so its derivative vanishes there.
-        gx = e1 - e0 if 0 <= p[0] <= nx - 1 else 0.0
-        gy = (e01 - e00) * (1 - fx) + (e11 - e10) * fx if 0 <= p[1] <= ny - 1 else 0.0
-        gz = (
-            ((d001 - d000) * (1 - fy) + (d011 - d010) * fy) * (1 - fx)
-            + ((d101 - d100) * (1 - fy) + (d111 - d110) * fy) * fx
-            if 0 <= p[2] <= nz - 1
-            else 0.0
-        )
+        value, gx, gy, gz = _component(deviation, c, x0, x1, fx, sx, y0, y1, fy, sy, z0, z1, fz, sz)
+        image[c] = (affine[c, 0] * p[0] + affine[c, 1] * p[1] + affine[c, 2] * p[2] + affine[c, 3]) + value
         jacobian[c, 0] = affine[c, 0] + gx
         jacobian[c, 1] = affine[c, 1] + gy
         jacobian[c, 2] = affine[c, 2] + gz
 
 
-@inline
+@helper
 def _solve(m, r, step):  # type: ignore[no-untyped-def]
     """Solve ``m step = r`` for a (3, 3) matrix by Cramer's rule; returns the determinant."""
     c00 = m[1, 1] * m[2, 2] - m[1, 2] * m[2, 1]
@@ -91,7 +99,8 @@ def invert(
     """Solve ``A p + d(p) = q`` for p at every voxel q of another grid.
 
     Newton steps with the exact derivative of the trilinear interpolant, halved while they do not
-    lower the residual; the affine fixed-point step is the fallback where the derivative is singular.
+    lower the residual. Where no such step helps (at the kinks between cells, or where the derivative
+    is singular) the fixed-point step ``A^-1 (q - A p - d(p))`` is tried the same way.
 
     Parameters
     ----------
@@ -126,51 +135,55 @@ def invert(
         for j in range(ny):
             for k in range(nz):
                 q[0], q[1], q[2] = i, j, k
-                # Start at the affine inverse corrected by the deviation found there.
                 for c in range(3):
-                    trial[c] = (
+                    p[c] = (
                         inverse_affine[c, 0] * i
                         + inverse_affine[c, 1] * j
                         + inverse_affine[c, 2] * k
                         + inverse_affine[c, 3]
                     )
-                _map_and_jacobian(deviation, affine, trial, image, best_jacobian)
+                _map(deviation, affine, p, image, best_jacobian)
                 best = 0.0
                 for c in range(3):
-                    p[c] = trial[c]
                     residual[c] = q[c] - image[c]
                     best += residual[c] ** 2
-                for _ in range(iterations):
+                for _iteration in range(iterations):
                     if best <= tolerance * tolerance:
                         break
-                    det = _solve(best_jacobian, residual, step)
-                    length = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
-                    if not (det != 0.0 and length < 1e3):
-                        for c in range(3):
-                            step[c] = (
-                                inverse_affine[c, 0] * residual[0]
-                                + inverse_affine[c, 1] * residual[1]
-                                + inverse_affine[c, 2] * residual[2]
-                            )
-                    scale = 1.0
                     improved = False
-                    for _halving in range(8):
-                        for c in range(3):
-                            trial[c] = p[c] + scale * step[c]
-                        _map_and_jacobian(deviation, affine, trial, image, jacobian)
-                        now = 0.0
-                        for c in range(3):
-                            now += (q[c] - image[c]) ** 2
-                        if now < best:
+                    for direction in range(2):
+                        if direction == 0:
+                            det = _solve(best_jacobian, residual, step)
+                            length = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
+                            if not (det != 0.0 and length < 1e3):
+                                continue
+                        else:
+                            for c in range(3):
+                                step[c] = (
+                                    inverse_affine[c, 0] * residual[0]
+                                    + inverse_affine[c, 1] * residual[1]
+                                    + inverse_affine[c, 2] * residual[2]
+                                )
+                        scale = 1.0
+                        for _halving in range(8):
+                            for c in range(3):
+                                trial[c] = p[c] + scale * step[c]
+                            _map(deviation, affine, trial, image, jacobian)
+                            now = 0.0
+                            for c in range(3):
+                                now += (q[c] - image[c]) ** 2
+                            if now < best:
+                                improved = True
+                                break
+                            scale *= 0.5
+                        if improved:
                             best = now
                             for c in range(3):
                                 p[c] = trial[c]
                                 residual[c] = q[c] - image[c]
                                 for d in range(3):
                                     best_jacobian[c, d] = jacobian[c, d]
-                            improved = True
                             break
-                        scale *= 0.5
                     if not improved:
                         break
                 for c in range(3):

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iterreg.kernels._compile import inline, kernel, prange
+from iterreg.kernels._compile import helper, kernel, prange
 
 __all__ = ["central_determinant", "folded_volume"]
 
 Array = NDArray[Any]
 
 
-@inline
+@helper
 def _det(a0, a1, a2, b0, b1, b2, c0, c1, c2):  # type: ignore[no-untyped-def]
     return a0 * (b1 * c2 - b2 * c1) - a1 * (b0 * c2 - b2 * c0) + a2 * (b0 * c1 - b1 * c0)
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iterreg.kernels._compile import inline, kernel, prange
+from iterreg.kernels._compile import helper, kernel, prange
 
 __all__ = ["compose", "sample_field", "sample_labels_linear", "sample_labels_nearest", "sample_linear"]
 
 Array = NDArray[Any]
 
 
-@inline
+@helper
 def _cell(x, n):  # type: ignore[no-untyped-def]
     """Lower corner and fraction of coordinate `x` (inside [0, n - 1]) along an axis of n voxels."""
     i = int(np.floor(x))
@@ -124,6 +124,20 @@ def sample_labels_linear(labels: Array, displacement: Array) -> Array:
                 x0 = int(np.floor(x))
                 y0 = int(np.floor(y))
                 z0 = int(np.floor(z))
+                if x0 >= 0 and x0 + 1 < mx and y0 >= 0 and y0 + 1 < my and z0 >= 0 and z0 + 1 < mz:
+                    # Most cells hold one label: no need to count.
+                    first = labels[x0, y0, z0]
+                    if (
+                        labels[x0, y0, z0 + 1] == first
+                        and labels[x0, y0 + 1, z0] == first
+                        and labels[x0, y0 + 1, z0 + 1] == first
+                        and labels[x0 + 1, y0, z0] == first
+                        and labels[x0 + 1, y0, z0 + 1] == first
+                        and labels[x0 + 1, y0 + 1, z0] == first
+                        and labels[x0 + 1, y0 + 1, z0 + 1] == first
+                    ):
+                        out[i, j, k] = first
+                        continue
                 used = 0
                 for corner in range(8):
                     dx = corner & 1
@@ -158,17 +172,14 @@ def sample_labels_linear(labels: Array, displacement: Array) -> Array:
     return out
 
 
-@inline
+@helper
 def _clamp(x, n):  # type: ignore[no-untyped-def]
     return min(max(x, 0.0), n - 1.0)
 
 
-@inline
-def _trilinear_vector(field, x, y, z, c):  # type: ignore[no-untyped-def]
-    """Component `c` of a field at a point inside its grid."""
-    x0, x1, fx = _cell(x, field.shape[0])
-    y0, y1, fy = _cell(y, field.shape[1])
-    z0, z1, fz = _cell(z, field.shape[2])
+@helper
+def _trilinear(field, x0, x1, fx, y0, y1, fy, z0, z1, fz, c):  # type: ignore[no-untyped-def]
+    """Component `c` of a field inside one cell."""
     c00 = field[x0, y0, z0, c] * (1 - fz) + field[x0, y0, z1, c] * fz
     c01 = field[x0, y1, z0, c] * (1 - fz) + field[x0, y1, z1, c] * fz
     c10 = field[x1, y0, z0, c] * (1 - fz) + field[x1, y0, z1, c] * fz
@@ -194,11 +205,11 @@ def sample_field(deviation: Array, points: Array) -> Array:
     n = points.shape[0]
     out = np.empty((n, 3), np.float64)
     for i in prange(n):
-        x = _clamp(points[i, 0], deviation.shape[0])
-        y = _clamp(points[i, 1], deviation.shape[1])
-        z = _clamp(points[i, 2], deviation.shape[2])
+        x0, x1, fx = _cell(_clamp(points[i, 0], deviation.shape[0]), deviation.shape[0])
+        y0, y1, fy = _cell(_clamp(points[i, 1], deviation.shape[1]), deviation.shape[1])
+        z0, z1, fz = _cell(_clamp(points[i, 2], deviation.shape[2]), deviation.shape[2])
         for c in range(3):
-            out[i, c] = _trilinear_vector(deviation, x, y, z, c)
+            out[i, c] = _trilinear(deviation, x0, x1, fx, y0, y1, fy, z0, z1, fz, c)
     return out
 
 
@@ -229,9 +240,9 @@ def compose(first: Array, second_deviation: Array, second_affine: Array) -> Arra
                 x = i + np.float64(first[i, j, k, 0])
                 y = j + np.float64(first[i, j, k, 1])
                 z = k + np.float64(first[i, j, k, 2])
-                cx = _clamp(x, mx)
-                cy = _clamp(y, my)
-                cz = _clamp(z, mz)
+                x0, x1, fx = _cell(_clamp(x, mx), mx)
+                y0, y1, fy = _cell(_clamp(y, my), my)
+                z0, z1, fz = _cell(_clamp(z, mz), mz)
                 for c in range(3):
                     p = i if c == 0 else (j if c == 1 else k)
                     a = (
@@ -240,5 +251,6 @@ def compose(first: Array, second_deviation: Array, second_affine: Array) -> Arra
                         + second_affine[c, 2] * z
                         + second_affine[c, 3]
                     )
-                    out[i, j, k, c] = a + _trilinear_vector(second_deviation, cx, cy, cz, c) - p
+                    d = _trilinear(second_deviation, x0, x1, fx, y0, y1, fy, z0, z1, fz, c)
+                    out[i, j, k, c] = (a - p) + d
     return out
