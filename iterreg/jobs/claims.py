@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Claim", "take"]
+__all__ = ["Claim", "is_claimed", "process_start", "take"]
 
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 180.0
@@ -62,7 +62,7 @@ def take(folder: Path, *, stale_seconds: float = STALE_SECONDS) -> Claim | None:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
             continue  # somebody was faster; look again
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "start": _start_time(os.getpid())}
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "start": process_start(os.getpid())}
         with os.fdopen(descriptor, "w") as stream:
             json.dump(owner, stream)
         claim = Claim(path)
@@ -72,6 +72,12 @@ def take(folder: Path, *, stale_seconds: float = STALE_SECONDS) -> Claim | None:
             claim.release(others=False)
             return None
         return claim
+
+
+def is_claimed(folder: Path, *, stale_seconds: float = STALE_SECONDS) -> bool:
+    """Whether a live process holds the job of `folder`."""
+    held = sorted(folder.glob("claim-*"), key=_number)
+    return bool(held) and _is_live(held[-1], stale_seconds)
 
 
 def _number(path: Path) -> int:
@@ -89,7 +95,7 @@ def _is_live(path: Path, stale_seconds: float) -> bool:
     except ValueError:
         owner = {}  # its owner is still writing it, or died doing so: its age decides
     if owner.get("host") == socket.gethostname():
-        return owner.get("start") is not None and _start_time(owner["pid"]) == owner["start"]
+        return owner.get("start") is not None and process_start(owner["pid"]) == owner["start"]
     return age < stale_seconds
 
 
@@ -105,7 +111,7 @@ def _server_now(folder: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _start_time(pid: int) -> str | None:
+def process_start(pid: int) -> str | None:
     """When a process of this host started (clock ticks since boot), None when there is none.
 
     Together with the pid it names a process for good: pids are used again.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from iterreg.errors import InputError
+from iterreg.jobs.atomic import write_text
 
 __all__ = ["FileDigests", "digest"]
 
@@ -25,6 +26,21 @@ class FileDigests:
     def __init__(self) -> None:
         self._known: dict[tuple[str, int, int], str] = {}
         self._lock = threading.Lock()
+
+    def load(self, path: Path) -> None:
+        """Take over digests that `save` wrote; an unreadable file is as good as none."""
+        try:
+            known = json.loads(path.read_text())
+            with self._lock:
+                self._known |= {(name, size, time): value for name, size, time, value in known}
+        except (OSError, ValueError, TypeError):
+            return
+
+    def save(self, path: Path) -> None:
+        """Keep the digests for the next run."""
+        with self._lock:
+            known = [[*key, value] for key, value in sorted(self._known.items())]
+        write_text(path, "[\n" + ",\n".join(map(json.dumps, known)) + "\n]\n")
 
     def __call__(self, path: Path) -> str:
         """The digest of a file.

@@ -1,0 +1,337 @@
+"""Turns a data set and methods into jobs, and says what they cost and what is already done."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import iterreg
+from iterreg.batch.runfolder import JobFolder, RunFolder
+from iterreg.dataset.base import Dataset, Pair
+from iterreg.errors import InputError
+from iterreg.jobs.hashing import FileDigests, digest
+from iterreg.jobs.outcome import Outcome
+from iterreg.jobs.resources import available_cores, available_memory, format_bytes
+from iterreg.methods import presets
+from iterreg.methods.base import Cost, Method, Parameters
+from iterreg.methods.registry import load
+from iterreg.volume import Grid, read_grid
+
+__all__ = ["Arm", "Job", "Plan", "PlannedJob", "Settings", "make_plan", "parse_arm"]
+
+MaskUse = Literal["none", "fixed", "moving", "both"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a batch is run.
+
+    Attributes
+    ----------
+    cores, memory
+        The budgets of this process: cores, and bytes shared by all jobs running at once.
+    threads
+        Threads per job; None lets the plan choose (see `make_plan`).
+    timeout
+        Wall seconds per job, None for no limit.
+    seed
+        Given to every engine.
+    masks
+        Which of the data set's masks the similarity is confined to.
+    inverse
+        Whether inverse fields are written too.
+    cold
+        Start each job in a fresh interpreter instead of a warm engine (for honest timing of a single run).
+    scratch
+        Where temporary folders are made; None for the system's.
+    """
+
+    cores: int = 0
+    memory: int = 0
+    threads: int | None = None
+    timeout: float | None = None
+    seed: int = 1
+    masks: MaskUse = "none"
+    inverse: bool = False
+    cold: bool = False
+    scratch: Path | None = None
+
+    def resolved(self) -> Settings:
+        """These settings with zero budgets replaced by what the machine has free."""
+        return replace(
+            self,
+            cores=self.cores or available_cores(),
+            memory=self.memory or int(0.9 * available_memory()),
+        )
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method with one set of parameters.
+
+    Attributes
+    ----------
+    name
+        Its folder in the run: ``method`` or ``method-preset``.
+    """
+
+    name: str
+    method: Method
+    parameters: Parameters
+
+    def identity(self) -> dict[str, Any]:
+        """What shapes this arm's results, apart from the images: method, values and versions."""
+        return {
+            "method": self.method.name,
+            "values": dict(self.parameters.values),
+            "versions": versions(self.method),
+        }
+
+
+def parse_arm(text: str) -> Arm:
+    """Read ``method``, ``method:preset`` or ``method:path/to/file`` (files in sequence joined by ``+``).
+
+    Raises
+    ------
+    InputError
+        If there is no such method, preset or file, or a parameter is wrong.
+    """
+    name, _, source = text.partition(":")
+    method = load(name)
+    parameters = method.parameters(source or None)
+    label = f"{name}-{parameters.preset}" if parameters.preset else name
+    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in label)
+    return Arm(safe, method, parameters)
+
+
+def versions(method: Method) -> dict[str, str]:
+    """Versions of iterreg and of the distributions whose code shapes the method's result."""
+    return {"iterreg": iterreg.__version__} | {name: _version(name) for name in method.distributions}
+
+
+@cache
+def _version(distribution: str) -> str:
+    return version(distribution)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pair to be registered by one arm."""
+
+    arm: Arm
+    pair: Pair
+    seed: int
+    masks: MaskUse
+    inverse: bool
+
+    @property
+    def fixed_mask(self) -> Path | None:
+        return self.pair.fixed.mask if self.masks in ("fixed", "both") else None
+
+    @property
+    def moving_mask(self) -> Path | None:
+        return self.pair.moving.mask if self.masks in ("moving", "both") else None
+
+    def inputs(self) -> dict[str, Path]:
+        """The files whose content shapes the result."""
+        named = {
+            "fixed": self.pair.fixed.path,
+            "moving": self.pair.moving.path,
+            "fixed_mask": self.fixed_mask,
+            "moving_mask": self.moving_mask,
+        }
+        return {role: path for role, path in named.items() if path is not None}
+
+    def hash(self, digests: FileDigests) -> str:
+        """Names this very job: method, parameters, seed, versions and the content of its inputs."""
+        inputs = {role: digests(path) for role, path in self.inputs().items()}
+        return digest({**self.arm.identity(), "seed": self.seed, "inputs": inputs})
+
+
+State = Literal["done", "new", "again", "changed", "refused"]
+
+
+_NO_COST = Cost(memory=0, cpu_seconds=0.0)
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job with what is known before it runs.
+
+    Attributes
+    ----------
+    state
+        ``done``: its status and hash prove it; ``new``: never run; ``again``: it failed or was cut off;
+        ``changed``: done, but with other parameters, versions or inputs; ``refused``: it cannot run here.
+    why
+        A sentence for every state but done and new.
+    """
+
+    job: Job
+    folder: JobFolder
+    state: State
+    why: str = ""
+    cost: Cost = _NO_COST
+    hash: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every job of a run, in the order they will be started."""
+
+    dataset: Dataset
+    arms: tuple[Arm, ...]
+    jobs: tuple[PlannedJob, ...]
+    settings: Settings
+    threads: int
+    parallel: int
+
+    def in_state(self, *states: State) -> tuple[PlannedJob, ...]:
+        """The jobs in any of these states."""
+        return tuple(job for job in self.jobs if job.state in states)
+
+    @property
+    def todo(self) -> tuple[PlannedJob, ...]:
+        """The jobs that will run."""
+        return self.in_state("new", "again", "changed")
+
+    @property
+    def wall_seconds(self) -> float:
+        """Rough duration of what is left."""
+        cpu = sum(planned.cost.cpu_seconds for planned in self.todo)
+        return cpu / max(1, min(self.parallel * self.threads, self.settings.cores))
+
+
+def make_plan(
+    dataset: Dataset,
+    arms: Sequence[Arm],
+    folder: RunFolder,
+    settings: Settings,
+    *,
+    digests: FileDigests | None = None,
+) -> Plan:
+    """Plan every pair with every arm.
+
+    Threads per job, unless given: one per job while there are jobs and memory enough to keep all cores busy
+    (the best throughput), otherwise the cores are shared out among the jobs that can run at once.
+
+    Raises
+    ------
+    InputError
+        If two arms would share a folder, or two pairs a field's name.
+    """
+    settings = settings.resolved()
+    _refuse_collisions(arms, dataset.pairs)
+    digests = digests or FileDigests()
+    planned = [
+        _look_at(Job(arm, pair, settings.seed, settings.masks, settings.inverse), folder, settings, digests)
+        for arm in arms
+        for pair in dataset.pairs
+    ]
+    todo = [entry for entry in planned if entry.state not in ("done", "refused")]
+    threads, parallel = _share_cores(todo, settings)
+    return Plan(dataset, tuple(arms), tuple(planned), settings, threads, parallel)
+
+
+def _refuse_collisions(arms: Sequence[Arm], pairs: Iterable[Pair]) -> None:
+    seen: dict[str, Arm] = {}
+    for arm in arms:
+        if arm.name in seen:
+            raise InputError(
+                f"two methods would write into the same folder {arm.name!r}; rename a parameter file"
+            )
+        seen[arm.name] = arm
+    names: set[str] = set()
+    for pair in pairs:
+        if pair.name in names:
+            raise InputError(
+                f"two pairs would write the same field disp_{pair.name}.nii.gz; "
+                "give their images distinct ids (iterreg check names them)"
+            )
+        names.add(pair.name)
+
+
+def _look_at(job: Job, folder: RunFolder, settings: Settings, digests: FileDigests) -> PlannedJob:
+    where = folder.arm(job.arm.name).job(job.pair.name)
+    try:
+        fixed, moving = _grid(job.pair.fixed.path), _grid(job.pair.moving.path)
+        identity = job.hash(digests)
+    except InputError as error:
+        return PlannedJob(job, where, "refused", str(error))
+    cost = job.arm.method.cost(job.arm.parameters, fixed, moving)
+    state, why = _progress(where, identity, job.inverse)
+    if state != "done" and cost.memory > settings.memory:
+        state, why = "refused", _does_not_fit(job.arm, cost, settings, fixed, moving)
+    return PlannedJob(job, where, state, why, cost, identity)
+
+
+def _grid(path: Path) -> Grid:
+    status = path.stat() if path.exists() else None
+    return _cached_grid(path, status.st_mtime_ns if status else 0)
+
+
+@cache
+def _cached_grid(path: Path, modified: int) -> Grid:
+    return read_grid(path)
+
+
+def _progress(where: JobFolder, identity: str, inverse: bool) -> tuple[State, str]:
+    """Whether a job's status proves it done."""
+    status = where.read_status()
+    if status is None:
+        return ("again", "it was begun but never ended") if where.log.exists() else ("new", "")
+    if status.get("outcome") != Outcome.OK:
+        return "again", f"{status.get('outcome')}: {status.get('reason')}"
+    if status.get("hash") != identity:
+        return "changed", "it was done with other parameters, versions or inputs"
+    if not _is_whole(where.field, status.get("field")):
+        return "again", f"{where.field.name} is missing or not the file that was written"
+    if inverse and not _is_whole(where.inverse, status.get("inverse")):
+        return "again", "its inverse field is wanted too"
+    return "done", ""
+
+
+def _is_whole(path: Path, recorded: Mapping[str, Any] | None) -> bool:
+    try:
+        return recorded is not None and path.stat().st_size == recorded["bytes"]
+    except OSError:
+        return False
+
+
+def _does_not_fit(arm: Arm, cost: Cost, settings: Settings, fixed: Grid, moving: Grid) -> str:
+    need = format_bytes(cost.memory)
+    fitting = []
+    for name in presets.names(arm.method.name):
+        other = arm.method.cost(arm.method.parameters(name), fixed, moving)
+        if other.memory <= settings.memory:
+            fitting.append(f"{arm.method.name}:{name} ({format_bytes(other.memory)})")
+    instead = f", or use {', '.join(fitting)}" if fitting else ""
+    return (
+        f"needs about {need} of memory and {format_bytes(settings.memory)} are allowed; "
+        f"set --memory {cost.memory / 2**30:.1f}G on a machine that has it{instead}"
+    )
+
+
+def _share_cores(todo: Sequence[PlannedJob], settings: Settings) -> tuple[int, int]:
+    largest = max((entry.cost.memory for entry in todo), default=1)
+    by_memory = max(1, settings.memory // max(largest, 1))
+    if settings.threads:
+        threads = min(settings.threads, settings.cores)
+        return threads, max(1, min(settings.cores // threads, by_memory, len(todo) or 1))
+    parallel = max(1, min(settings.cores, by_memory, len(todo) or 1))
+    return settings.cores // parallel, parallel
+
+
+def machine() -> dict[str, str | int]:
+    """What the sidecars record about the host."""
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cores": available_cores(),
+    }

@@ -1,0 +1,140 @@
+"""What is written about a job: its status, the sidecar beside its field, its row in the results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from iterreg.batch.plan import Job, PlannedJob, machine, versions
+from iterreg.batch.runfolder import RunFolder
+from iterreg.jobs.atomic import write_json, write_text
+from iterreg.jobs.hashing import FileDigests
+from iterreg.jobs.outcome import Outcome, Report
+
+__all__ = ["COLUMNS", "result_row", "write_job_record", "write_results"]
+
+COLUMNS = (
+    "arm", "method", "preset", "pair", "case", "task", "outcome", "reason", "attempts",
+    "ndv_percent", "folded_voxels", "lowest_determinant", "worst_x", "worst_y", "worst_z",
+    "cpu_s", "wall_s", "peak_mib", "threads", "seed", "field", "host", "finished", "hash",
+)  # fmt: skip
+"""Columns of ``results.csv``."""
+
+
+def write_job_record(
+    planned: PlannedJob,
+    attempts: Sequence[Report],
+    *,
+    threads: int,
+    warm_cpu_seconds: float,
+    digests: FileDigests,
+) -> dict[str, Any]:
+    """Record how a job ended: sidecar first (when there is a field), then the status that proves it.
+
+    Returns
+    -------
+    The status.
+    """
+    job, report = planned.job, attempts[-1]
+    ok = report.outcome is Outcome.OK
+    facts: Mapping[str, Any] = report.value if ok and isinstance(report.value, dict) else {}
+    status: dict[str, Any] = {
+        "outcome": report.outcome,
+        "reason": report.reason,
+        "hash": planned.hash,
+        "method": job.arm.method.name,
+        "preset": job.arm.parameters.preset,
+        "pair": job.pair.name,
+        "case": job.pair.case,
+        "task": job.pair.task,
+        "seed": job.seed,
+        "threads": threads,
+        "threads_seen": report.peak_threads,
+        "cpu_seconds": round(report.cpu_seconds, 3),
+        "wall_seconds": round(report.wall_seconds, 3),
+        "peak_bytes": report.peak_bytes,
+        "warm_cpu_seconds": round(warm_cpu_seconds, 3),
+        "attempts": [
+            {"outcome": one.outcome, "reason": one.reason, "wall_seconds": round(one.wall_seconds, 3)}
+            for one in attempts
+        ],
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": machine()["host"],
+        **{key: facts[key] for key in ("field", "inverse", "folding", "seconds") if key in facts},
+    }
+    if ok:
+        write_json(planned.folder.sidecar, _sidecar(job, status, facts, digests))
+    write_json(planned.folder.status, status)
+    return status
+
+
+def _sidecar(
+    job: Job, status: Mapping[str, Any], facts: Mapping[str, Any], digests: FileDigests
+) -> dict[str, Any]:
+    """The provenance that travels with a field."""
+    return {
+        "convention": "u in moving voxels on the fixed grid, components in array-axis order: "
+        "moved(p) = moving(p + u(p))",
+        "command": shlex.join(sys.argv),
+        "parameters": dict(job.arm.parameters.values),
+        "parameter_files": [path.name for path in job.arm.parameters.files],
+        "versions": versions(job.arm.method),
+        "machine": machine(),
+        "inputs": {role: {"path": str(path), "sha256": digests(path)} for role, path in job.inputs().items()},
+        "details": facts.get("details", {}),
+        **status,
+    }
+
+
+def result_row(arm: str, status: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's row in ``results.csv``; empty cells where a failed job has no figure."""
+    folding = status.get("folding") or {}
+    place = folding.get("lowest_at") or ["", "", ""]
+    field = status.get("field")
+    return {
+        "arm": arm,
+        **{
+            key: status.get(key, "")
+            for key in ("method", "preset", "pair", "case", "task", "outcome", "reason")
+        },
+        "attempts": len(status.get("attempts", ())),
+        "ndv_percent": folding.get("ndv_percent", ""),
+        "folded_voxels": folding.get("folded_voxels", ""),
+        "lowest_determinant": folding.get("lowest_determinant", ""),
+        "worst_x": place[0],
+        "worst_y": place[1],
+        "worst_z": place[2],
+        "cpu_s": status.get("cpu_seconds", ""),
+        "wall_s": status.get("wall_seconds", ""),
+        "peak_mib": round(status.get("peak_bytes", 0) / 2**20, 1),
+        "threads": status.get("threads", ""),
+        "seed": status.get("seed", ""),
+        "field": f"{arm}/fields/{field['name']}" if field else "",
+        "host": status.get("host", ""),
+        "finished": status.get("finished", ""),
+        "hash": status.get("hash", "")[:16],
+    }
+
+
+def write_results(folder: RunFolder, arms: Iterable[str]) -> list[dict[str, Any]]:
+    """Write ``results.csv`` anew from the statuses of every job of these arms.
+
+    It is derived from the statuses alone, so any process may write it at any time.
+    """
+    rows = []
+    for arm in arms:
+        for job in folder.arm(arm).jobs():
+            status = job.read_status()
+            if status is not None:
+                rows.append(result_row(arm, status))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder.results, text.getvalue())
+    return rows

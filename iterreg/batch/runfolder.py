@@ -1,0 +1,189 @@
+"""The run folder is the database: this module names every file in it.
+
+::
+
+    RUN/
+      run.json                      what was asked: data set, arms, versions, command (per invocation)
+      inputs.json                   digests of the input files, by size and time, so that a resume is instant
+      results.csv                   one row per job
+      logs/                         one log per warm engine
+      <arm>/                        one method with one set of parameters, e.g. syn-cheap
+        parameters/                 the parameter files as they were used
+        fields/disp_FIX_MOV.nii.gz  in the challenge's format, with a .json sidecar each
+        inverse/disp_FIX_MOV.nii.gz on request: moving -> fixed, on the moving grid
+        jobs/FIX_MOV/status.json    how it ended, the only proof that a job is done
+        jobs/FIX_MOV/log.txt        what the engine printed
+        jobs/FIX_MOV/claim-0001     who is working on it now
+
+Every job has a folder of its own, so that several processes and hosts can work on one run at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iterreg.errors import InputError
+from iterreg.jobs.atomic import write_json
+
+__all__ = ["ArmFolder", "JobFolder", "RunFolder"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """The files of one job.
+
+    Attributes
+    ----------
+    arm, pair
+        Names of the arm's folder and of the pair (``FIX_MOV``).
+    """
+
+    arm: ArmFolder
+    pair: str
+
+    @property
+    def folder(self) -> Path:
+        """Holds status, log and claims."""
+        return self.arm.path / "jobs" / self.pair
+
+    @property
+    def status(self) -> Path:
+        return self.folder / "status.json"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    @property
+    def field(self) -> Path:
+        return self.arm.fields / f"disp_{self.pair}.nii.gz"
+
+    @property
+    def sidecar(self) -> Path:
+        return self.arm.fields / f"disp_{self.pair}.json"
+
+    @property
+    def inverse(self) -> Path:
+        return self.arm.path / "inverse" / f"disp_{self.pair}.nii.gz"
+
+    def read_status(self) -> dict[str, Any] | None:
+        """The job's last recorded end, None when there is none or it cannot be read."""
+        try:
+            status = json.loads(self.status.read_text())
+        except (OSError, ValueError):
+            return None
+        return status if isinstance(status, dict) else None
+
+
+@dataclass(frozen=True)
+class ArmFolder:
+    """The files of one arm: a method with one set of parameters."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def fields(self) -> Path:
+        return self.path / "fields"
+
+    @property
+    def parameters(self) -> Path:
+        return self.path / "parameters"
+
+    def job(self, pair: str) -> JobFolder:
+        return JobFolder(self, pair)
+
+    def jobs(self) -> Iterator[JobFolder]:
+        """Every job that has a folder, sorted by name."""
+        folder = self.path / "jobs"
+        if folder.is_dir():
+            for entry in sorted(folder.iterdir()):
+                if entry.is_dir():
+                    yield JobFolder(self, entry.name)
+
+
+class RunFolder:
+    """A folder that `iterreg run` fills.
+
+    Parameters
+    ----------
+    path
+        Created by `create`; it need not exist before.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def record(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.csv"
+
+    @property
+    def digests(self) -> Path:
+        return self.path / "inputs.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def arm(self, name: str) -> ArmFolder:
+        return ArmFolder(self.path / name)
+
+    def create(self) -> None:
+        """Make the folder, or accept one that an earlier run made.
+
+        Raises
+        ------
+        InputError
+            If it holds other things than a run, or cannot be written.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path}: is a file; name a folder with --out")
+        if self.path.is_dir() and not self.record.exists() and any(self.path.iterdir()):
+            raise InputError(
+                f"{self.path}: holds files but no run.json, so it is not a run folder; "
+                "name an empty or new folder with --out"
+            )
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be created ({error.strerror}); choose another --out"
+            ) from error
+
+    def read(self) -> dict[str, Any]:
+        """What ``run.json`` says.
+
+        Raises
+        ------
+        InputError
+            If this is not a run folder or its record cannot be read.
+        """
+        try:
+            record = json.loads(self.record.read_text())
+        except FileNotFoundError:
+            raise InputError(f"{self.path}: is not a run folder (it has no run.json)") from None
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.record}: cannot be read ({error}); restore it or start a new run"
+            ) from error
+        if not isinstance(record, dict) or record.get("format") != _FORMAT:
+            raise InputError(f"{self.record}: was written by another version of iterreg; start a new run")
+        return record
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Replace ``run.json``."""
+        write_json(self.record, {"format": _FORMAT, **record})

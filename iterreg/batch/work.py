@@ -1,0 +1,153 @@
+"""What runs inside a job's child: load, register, write, read back, verify."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iterreg.errors import EngineError
+from iterreg.field import DisplacementField
+from iterreg.io.challenge import read_field, write_field
+from iterreg.methods.base import Parameters, Registration, Task
+from iterreg.methods.registry import load
+from iterreg.volume import Volume, load_image, load_labels
+
+__all__ = ["register_pair", "warm"]
+
+
+def warm(method: str) -> None:
+    """Import an engine and what every job needs, before any child is forked."""
+    load(method).warm()
+
+
+def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Register one pair and leave a verified field behind.
+
+    Parameters
+    ----------
+    payload
+        What `iterreg.batch.local` put together: method, parameters, files, threads, seed, scratch and
+        the field's (and the inverse's) destination.
+
+    Returns
+    -------
+    Facts for the job's status and sidecar: the written files with their digests, folding of the field
+    as read back from disk, timings, and the method's own details.
+
+    Raises
+    ------
+    InputError
+        If an image or a mask cannot be used.
+    EngineError
+        If the engine's field is missing, misplaced or not finite.
+    """
+    began = time.perf_counter()
+    fixed, moving = load_image(payload["fixed"]), load_image(payload["moving"])
+    task = Task(
+        fixed=fixed,
+        moving=moving,
+        fixed_mask=_mask(payload.get("fixed_mask"), fixed),
+        moving_mask=_mask(payload.get("moving_mask"), moving),
+        threads=payload["threads"],
+        seed=payload["seed"],
+        scratch=Path(payload["scratch"]),
+        inverse=payload["inverse"] is not None,
+    )
+    for image in (fixed, moving):
+        if float(image.array.min()) == float(image.array.max()):
+            raise EngineError(f"{image.path}: is constant, there is nothing to register")
+    method = load(payload["method"])
+    parameters = Parameters(
+        preset=payload["preset"],
+        values=payload["values"],
+        files=tuple(Path(name) for name in payload["files"]),
+    )
+    loaded = time.perf_counter()
+    result = method.register(task, parameters)
+    registered = time.perf_counter()
+    _check(result, task)
+
+    facts: dict[str, Any] = {"details": dict(result.details)}
+    path = Path(payload["field"])
+    write_field(path, result.field)
+    # What counts is what is on the disk: everything below is measured on the file read back.
+    field = read_field(path, fixed.grid, moving.grid)
+    facts["field"] = _file(path)
+    facts["folding"] = _folding(field, fixed)
+    if payload["inverse"] is not None:
+        facts |= _inverse(Path(payload["inverse"]), result, field)
+    facts["seconds"] = {
+        "load": round(loaded - began, 3),
+        "register": round(registered - loaded, 3),
+        "write_and_verify": round(time.perf_counter() - registered, 3),
+    }
+    return facts
+
+
+def _mask(path: str | None, image: Volume) -> Volume | None:
+    if path is None:
+        return None
+    mask = load_labels(path)
+    if not mask.grid.matches(image.grid):
+        raise EngineError(f"{path}: lies on another grid than {image.path}; resample the mask onto its image")
+    return mask
+
+
+def _check(result: Registration, task: Task) -> None:
+    """Refuse an engine's answer that is not a finite field on this pair's grids."""
+    if not isinstance(result, Registration):
+        raise EngineError(f"the method returned {type(result).__name__} instead of a Registration")
+    expected = {"field": (result.field, task.fixed, task.moving)}
+    if result.inverse is not None:
+        expected["inverse field"] = (result.inverse, task.moving, task.fixed)
+    for name, (field, start, end) in expected.items():
+        if not (field.fixed.matches(start.grid) and field.moving.matches(end.grid)):
+            raise EngineError(f"the engine's {name} is {field!r}, not from {start.grid!r} to {end.grid!r}")
+        bad = int(np.count_nonzero(~np.isfinite(field.vectors).all(axis=-1)))
+        if bad:
+            raise EngineError(f"the engine's {name} is not finite in {bad} voxels")
+
+
+def _file(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        value = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": value}
+
+
+def _folding(field: DisplacementField, fixed: Volume) -> dict[str, Any]:
+    folding = field.folding(fixed.array > 0)
+    return {
+        "ndv_percent": folding.ndv_percent,
+        "folded_voxels": folding.folded_voxels,
+        "lowest_determinant": folding.lowest_determinant,
+        "lowest_at": list(folding.lowest_at),
+        "mask": "fixed > 0",
+    }
+
+
+def _inverse(path: Path, result: Registration, field: DisplacementField) -> dict[str, Any]:
+    """Write the inverse field, the engine's own or a numerical one, with the error it leaves."""
+    if result.inverse is not None:
+        inverse, source = result.inverse, "engine"
+    else:
+        inverse, source = field.invert().field, "numerical"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_field(path, inverse)
+    # How far a moving point ends from itself after inverse and forward, in moving voxels.
+    there_and_back = inverse.compose(field)
+    origin = DisplacementField.identity(inverse.fixed)
+    error = np.linalg.norm(there_and_back.vectors - origin.vectors, axis=-1)
+    inner = error[tuple(slice(n // 8, n - n // 8) for n in error.shape)]
+    return {
+        "inverse": _file(path)
+        | {
+            "source": source,
+            "residual_mean": float(inner.mean()),
+            "residual_p99.9": float(np.percentile(inner, 99.9)),
+        }
+    }

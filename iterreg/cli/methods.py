@@ -1,0 +1,36 @@
+"""``iterreg methods``: the installed methods and their presets."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "methods",
+        help="list methods and presets, or print a preset",
+        description="Lists the installed methods and their presets; `iterreg methods syn:cheap` prints a preset, "
+        "to be saved, changed and used as --method syn:FILE.",
+    )
+    parser.add_argument("which", nargs="?", metavar="METHOD:PRESET")
+
+
+def run(args: argparse.Namespace) -> int:
+    from iterreg.methods import presets
+    from iterreg.methods.registry import available, load
+
+    if args.which:
+        method, _, preset = args.which.partition(":")
+        for path in load(method).parameters(preset or None).files:
+            print(path.read_text(), end="")
+        return 0
+    for name in available():
+        default = load(name).parameters(None).preset
+        print(name)
+        for preset in presets.names(name):
+            mark = " (default)" if preset == default else ""
+            print(f"  {name}:{preset}{mark}  {presets.summary(name, preset)}")
+    return 0

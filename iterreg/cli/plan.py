@@ -1,0 +1,79 @@
+"""``iterreg plan``: what a run would do, and what it would cost."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from iterreg.cli.batch_options import add_batch_arguments, plan_from
+from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
+
+if TYPE_CHECKING:
+    from iterreg.batch.plan import Plan
+
+__all__ = ["add_parser", "print_plan", "run"]
+
+_SHOWN = 20
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "plan",
+        help="say what a run would do: jobs, memory, time, what is missing",
+        description="Says what `iterreg run` with the same arguments would do, and runs nothing.",
+    )
+    add_dataset_arguments(parser)
+    add_batch_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from iterreg.batch.runfolder import RunFolder
+    from iterreg.jobs.hashing import FileDigests
+
+    dataset = dataset_from(args)
+    plan = plan_from(args, dataset, RunFolder(args.out), FileDigests())
+    print_plan(plan)
+    return 1 if plan.in_state("refused") else 0
+
+
+def print_plan(plan: Plan) -> None:
+    """Print a plan: the data set, a line per arm, the schedule, and every job that cannot run."""
+    from iterreg.jobs.progress import format_seconds
+    from iterreg.jobs.resources import format_bytes
+
+    dataset = plan.dataset
+    tasks = Counter(pair.task for pair in dataset.pairs if pair.task)
+    named = ", ".join(f"{count} {task}" for task, count in tasks.items())
+    print(
+        f"{dataset.name}: {len(dataset.pairs)} pairs{f' ({named})' if named else ''}, from {dataset.source}"
+    )
+    for note in dataset.notes:
+        print(f"  note: {note}")
+    for arm in plan.arms:
+        jobs = [entry for entry in plan.jobs if entry.job.arm is arm]
+        states: Counter[str] = Counter(entry.state for entry in jobs)
+        left = [entry for entry in jobs if entry.state not in ("done", "refused")]
+        parts = [
+            f"{states[state]} {word}"
+            for state, word in (
+                ("done", "done"), ("new", "to do"), ("again", "to do again"),
+                ("changed", "done with other settings, to do again"), ("refused", "cannot run"),
+            )
+            if states[state]
+        ]  # fmt: skip
+        cost = max((entry.cost.memory for entry in left), default=0)
+        cpu = sum(entry.cost.cpu_seconds for entry in left)
+        price = f"; about {format_bytes(cost)} and {format_seconds(cpu / len(left))} CPU each" if left else ""
+        print(f"  {arm.name}: {', '.join(parts)}{price}")
+    if plan.todo:
+        print(
+            f"{len(plan.todo)} jobs, {plan.parallel} at a time with {plan.threads} "
+            f"thread{'s' if plan.threads > 1 else ''} each, {format_bytes(plan.settings.memory)} of memory: "
+            f"about {format_seconds(plan.wall_seconds)}"
+        )
+    refused = plan.in_state("refused")
+    for entry in refused[:_SHOWN]:
+        print(f"  cannot run {entry.job.arm.name} {entry.job.pair.name}: {entry.why}")
+    if len(refused) > _SHOWN:
+        print(f"  ... and {len(refused) - _SHOWN} more")

@@ -1,0 +1,144 @@
+"""``iterreg run``: every pair of a data set with every method, resumable."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from iterreg.cli.batch_options import DEFAULT_METHOD, add_batch_arguments, plan_from, refuse_findings
+from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
+from iterreg.cli.plan import print_plan
+from iterreg.errors import InputError
+
+if TYPE_CHECKING:
+    from iterreg.batch.local import Summary
+    from iterreg.batch.plan import Plan
+    from iterreg.batch.runfolder import RunFolder
+
+__all__ = ["add_parser", "execute", "run"]
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "run",
+        help="register every pair of a data set, or two images",
+        description="Registers every pair with every method, in parallel, into challenge-format fields. "
+        "The same command again resumes: what is done and unchanged is skipped.",
+        epilog="Exit code: 0 all done, 1 refused before any work, 2 some pairs failed, "
+        "3 some pairs are being computed by another process, 130 interrupted.",
+    )
+    add_dataset_arguments(parser)
+    add_batch_arguments(parser)
+    parser.add_argument(
+        "--no-check", action="store_true", help="skip reading every image before the work starts"
+    )
+    parser.add_argument(
+        "--keep-going", action="store_true", help="run the usable pairs of a data set that has errors"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only the closing line")
+
+
+def run(args: argparse.Namespace) -> int:
+    from iterreg.batch.runfolder import RunFolder
+    from iterreg.jobs.hashing import FileDigests
+
+    dataset = dataset_from(args)
+    digests = FileDigests()
+    folder = RunFolder(args.out)
+    folder.create()
+    digests.load(folder.digests)
+    plan = plan_from(args, dataset, folder, digests)
+    if not args.method and not args.quiet:
+        print(f"no --method given: using {DEFAULT_METHOD} with its preset {plan.arms[0].parameters.preset!r}")
+    if not args.no_check and plan.todo:
+        notes = [] if args.keep_going else refuse_findings(dataset, read_voxels=True)
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+    if not args.quiet:
+        print_plan(plan)
+    refused = plan.in_state("refused")
+    if refused and not args.keep_going:
+        raise InputError(
+            f"{len(refused)} of {len(plan.jobs)} jobs cannot run: {refused[0].why}. Nothing was run; "
+            "--keep-going runs the others."
+        )
+    summary = execute(plan, folder, digests, quiet=args.quiet)
+    return _close(plan, folder, summary)
+
+
+def execute(plan: Plan, folder: RunFolder, digests: Any, *, quiet: bool = False) -> Summary:
+    """Record what was asked, copy the parameter files, run what is left."""
+    from iterreg.batch.local import run as run_batch
+    from iterreg.jobs.progress import Progress
+
+    for arm in plan.arms:
+        place = folder.arm(arm.name)
+        place.parameters.mkdir(parents=True, exist_ok=True)
+        for path in arm.parameters.files:
+            shutil.copyfile(path, place.parameters / path.name)
+    folder.write(_record(plan, folder))
+    progress = Progress(len(plan.todo), parallel=plan.parallel, quiet=quiet)
+    try:
+        return run_batch(plan, folder, digests=digests, progress=progress)
+    finally:
+        progress.close()
+        digests.save(folder.digests)
+
+
+def _record(plan: Plan, folder: RunFolder) -> dict[str, Any]:
+    """The new content of ``run.json``: what earlier commands asked for stays in it."""
+    before = folder.read() if folder.record.exists() else {}
+    arms = dict(before.get("arms", {}))
+    for arm in plan.arms:
+        arms[arm.name] = {
+            "method": arm.method.name,
+            "preset": arm.parameters.preset,
+            "values": dict(arm.parameters.values),
+            "seed": plan.settings.seed,
+            "masks": plan.settings.masks,
+        }
+    pairs = {pair["name"]: pair for pair in before.get("pairs", [])}
+    for pair in plan.dataset.pairs:
+        pairs[pair.name] = {
+            "name": pair.name,
+            "case": pair.case,
+            "task": pair.task,
+            "fixed": str(pair.fixed.path.absolute()),
+            "moving": str(pair.moving.path.absolute()),
+        }
+    command = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "cores": plan.settings.cores,
+        "threads": plan.threads,
+        "memory": plan.settings.memory,
+    }
+    return {
+        "dataset": {"name": plan.dataset.name, "source": str(plan.dataset.source.absolute())},
+        "arms": arms,
+        "commands": [*before.get("commands", []), command],
+        "pairs": list(pairs.values()),
+    }
+
+
+def _close(plan: Plan, folder: RunFolder, summary: Summary) -> int:
+    refused = len(plan.in_state("refused"))
+    parts = [f"{len(plan.in_state('done')) + summary.done} of {len(plan.jobs)} done"]
+    for count, word in (
+        (summary.failed, "failed"), (refused, "could not run"),
+        (summary.elsewhere, "with another process"), (summary.left, "not finished"),
+    ):  # fmt: skip
+        if count:
+            parts.append(f"{count} {word}")
+    print(f"{', '.join(parts)}; results in {folder.results}")
+    if summary.left:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+    if summary.failed or refused:
+        print(f"what failed and why: iterreg status {shlex.quote(str(folder.path))}", file=sys.stderr)
+        return 2
+    return 3 if summary.elsewhere else 0
