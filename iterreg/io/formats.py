@@ -39,7 +39,7 @@ class Format:
     name: str
     description: str
     reader: Callable[[Files, Grid, Grid], DisplacementField]
-    writer: Callable[[str | Path, DisplacementField], object]
+    writer: Callable[[str | Path, DisplacementField], None]
     chains: bool = False
 
 
@@ -55,10 +55,11 @@ def _read_elastix(path: str | Path, fixed: Grid, moving: Grid) -> DisplacementFi
     return elastix.read_deformation_field(path, fixed, moving)
 
 
-def _write_elastix(path: str | Path, field: DisplacementField) -> object:
+def _write_elastix(path: str | Path, field: DisplacementField) -> None:
     if Path(path).suffix == ".txt":
-        return elastix.write_transform(path, field)
-    return elastix.write_deformation_field(path, field)
+        elastix.write_transform(path, field)
+        return
+    elastix.write_deformation_field(path, field)
 
 
 FORMATS: Mapping[str, Format] = {
@@ -132,7 +133,7 @@ def read(files: Files, fixed: Grid, moving: Grid, *, name: str | None = None) ->
     chosen = named(name) if name else guess_input(files)
     if len(files) != 1 and not chosen.chains:
         raise InputError(
-            f"the format {chosen.name} takes one file, got {len(files)}; lists of transforms are of format itk"
+            f"the format {chosen.name} takes one file, got {len(files)}; lists are of format itk"
         )
     return chosen.reader(files, fixed, moving)
 

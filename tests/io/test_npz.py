@@ -1,0 +1,107 @@
+"""Half-resolution fields against the evaluators' own upsampling call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.ndimage import zoom
+
+from iterreg.errors import InputError
+from iterreg.field import DisplacementField
+from iterreg.io import npz
+from iterreg.volume import Grid
+
+GRID = Grid((12, 16, 10))
+
+
+def test_reading_is_the_evaluators_zoom(tmp_path: Path) -> None:
+    half = np.random.default_rng(0).normal(0, 3, (3, 6, 8, 5)).astype(np.float16)
+    np.savez(tmp_path / "disp_1_2.npz", half)
+    expected = np.array([zoom(half[i].astype(np.float32), 2, order=2) for i in range(3)])
+    got = npz.read(tmp_path / "disp_1_2.npz", GRID, GRID).vectors
+    np.testing.assert_array_equal(got, np.moveaxis(expected, 0, -1))
+
+
+def test_writing_what_was_upsampled_gives_the_half_field_back(tmp_path: Path) -> None:
+    half = np.random.default_rng(1).normal(0, 3, (3, 6, 8, 5)).astype(np.float16)
+    npz.write(tmp_path / "a.npz", npz.from_half(half, GRID, GRID))
+    written = npz.load_array(tmp_path / "a.npz")
+    assert written.dtype == np.float16
+    assert written.shape == half.shape
+    np.testing.assert_allclose(written.astype(float), half.astype(float), atol=4e-3)
+
+
+def test_writing_is_the_least_squares_solution(tools: SimpleNamespace) -> None:
+    """Against a dense solve over the whole (small) grid: the slow twin."""
+    grid = Grid((4, 6, 4))
+    vectors = np.random.default_rng(2).normal(size=(*grid.shape, 3)).astype(np.float32)
+    basis = np.stack(
+        [zoom(e.reshape(2, 3, 2), 2, order=2).ravel() for e in np.eye(12)], axis=1
+    )  # one column per half-resolution sample
+    expected = [np.linalg.lstsq(basis, vectors[..., c].ravel(), rcond=None)[0] for c in range(3)]
+    got = npz.to_half(DisplacementField(vectors, grid, grid)).reshape(3, -1)
+    np.testing.assert_allclose(got, np.array(expected), rtol=2e-3, atol=2e-3)
+
+
+def test_least_squares_beats_taking_every_second_voxel(tools: SimpleNamespace) -> None:
+    field = tools.smooth_field(GRID, GRID, seed=4, amplitude=3.0)
+
+    def loss(half: np.ndarray) -> float:
+        return float(np.square(npz.from_half(half, GRID, GRID).vectors - field.vectors).mean())
+
+    every_second = np.moveaxis(field.vectors[::2, ::2, ::2], -1, 0).astype(np.float16)
+    assert loss(npz.to_half(field)) < 0.05 * loss(every_second)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_full_size_arrays_are_taken_unscaled(tmp_path: Path, first: bool) -> None:
+    vectors = np.random.default_rng(5).normal(size=(*GRID.shape, 3)).astype(np.float16)
+    np.savez(tmp_path / "a.npz", np.moveaxis(vectors, -1, 0) if first else vectors)
+    got = npz.read(tmp_path / "a.npz", GRID, GRID).vectors
+    np.testing.assert_array_equal(got, vectors.astype(np.float32))
+
+
+def test_write_full(tmp_path: Path, tools: SimpleNamespace) -> None:
+    field = tools.smooth_field(GRID, GRID, seed=1)
+    npz.write_full(tmp_path / "a.npz", field)
+    np.testing.assert_array_equal(npz.read(tmp_path / "a.npz", GRID, GRID).vectors, field.vectors)
+
+
+class TestRefusals:
+    def test_several_arrays(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", np.zeros(3), np.zeros(3))
+        with pytest.raises(InputError, match="arr_0, arr_1"):
+            npz.read(tmp_path / "a.npz", GRID, GRID)
+
+    def test_odd_sizes(self, tmp_path: Path) -> None:
+        odd = Grid((5, 6, 4))
+        with pytest.raises(InputError, match="even sizes"):
+            npz.write(tmp_path / "a.npz", DisplacementField.identity(odd))
+        np.savez(tmp_path / "b.npz", np.zeros((3, 2, 3, 2), np.float16))
+        with pytest.raises(InputError, match="even X, Y, Z"):
+            npz.read(tmp_path / "b.npz", odd, odd)
+
+    def test_range(self) -> None:
+        with pytest.raises(InputError, match="float16's range"):
+            npz.to_half(DisplacementField(np.full((4, 4, 4, 3), 1e6, np.float32), Grid((4, 4, 4)), GRID))
+
+    def test_nan(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", np.full((3, 6, 8, 5), np.nan, np.float16))
+        with pytest.raises(InputError, match="NaN"):
+            npz.read(tmp_path / "a.npz", GRID, GRID)
+
+    def test_pickles_and_truncation(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", np.array([{"a": 1}], dtype=object))
+        with pytest.raises(InputError, match="cannot be read"):
+            npz.read(tmp_path / "a.npz", GRID, GRID)
+        np.savez(tmp_path / "b.npz", np.zeros((3, 6, 8, 5), np.float16))
+        (tmp_path / "b.npz").write_bytes((tmp_path / "b.npz").read_bytes()[:100])
+        with pytest.raises(InputError, match="cannot be read"):
+            npz.read(tmp_path / "b.npz", GRID, GRID)
+
+    def test_name(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"\.npz"):
+            npz.write(tmp_path / "a.npy", DisplacementField.identity(GRID))
