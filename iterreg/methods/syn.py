@@ -160,9 +160,9 @@ class Settings:
         Length of a step: the largest displacement an iteration adds, in voxels of the level.
     update_field_variance, total_field_variance
         ANTs's ``SyN[gradientStep, updateFieldVarianceInVoxelSpace, totalFieldVarianceInVoxelSpace]``:
-        **variances** (not standard deviations) of the Gaussians that smooth each update (fluid regularisation;
-        called flow_sigma in antspyx) and the whole field (elastic regularisation; total_sigma), in squared
-        voxels of the level. 0 smooths nothing.
+        **variances** (not standard deviations) of the Gaussians that smooth each update (fluid
+        regularisation, flow_sigma in antspyx) and the whole field (elastic regularisation, total_sigma), in
+        squared voxels of the level. 0 smooths nothing.
     precision
         Number type antsRegistration computes in; double needs twice the memory.
     winsorize
@@ -173,8 +173,8 @@ class Settings:
         Hand the task's masks to antsRegistration, for every stage; masks are ignored when false.
     crop_margin_mm
         Register only the box around the voxels that differ from zero in either image, and this much more on
-        every side; None (leave the key out) registers the whole grids. SyN keeps the border of its grid fixed,
-        so the field goes to zero at the box's faces.
+        every side; None (leave the key out) registers the whole grids. SyN keeps the border of its grid
+        fixed, so the field goes to zero at the box's faces.
     discard_initial_translation
         Apply the initial translation, then leave it out of the written field. This is wrong on purpose: it
         repeats a published script.
@@ -500,7 +500,7 @@ def _ants_images(
             continue
         if mask.grid.shape != grid.shape:
             raise InputError(
-                f"{mask.path or 'a mask'}: shape {mask.grid.shape} is not its image's {grid.shape}; resample it"
+                f"{mask.path or 'a mask'}: shape {mask.grid.shape} is not its image's {grid.shape}"
             )
         filled = mask.array > 0
         if not filled[_slices(box)].any():
@@ -640,12 +640,13 @@ def _composed(chain: Sequence[str], start: Grid, end: Grid, path: Path) -> NDArr
     import nibabel as nib
     from ants.internal import get_pointer_string
 
-    reference = _ants_image(np.zeros(start.shape, np.float32), start, _whole(start))
+    # In double precision: rounded sampling points would add noise to a warp that lies on the very same grid.
+    reference = _ants_image(np.zeros(start.shape, np.float32), start, _whole(start), "double")
     pointer = get_pointer_string(reference)
     arguments = ["-d", "3", "-i", pointer, "-r", pointer, "-o", f"[{path},1]", "-n", "Linear"]
     for transform in chain:
         arguments += ["-t", transform]
-    arguments += ["--float", "1", "-v", "0", "-e", "0", "-f", "0"]
+    arguments += ["--float", "0", "-v", "0", "-e", "0", "-f", "0"]
     _run("antsApplyTransforms", arguments)
     if not path.is_file():
         raise EngineError("antsApplyTransforms ended without error, but did not write the composed field")
@@ -653,7 +654,7 @@ def _composed(chain: Sequence[str], start: Grid, end: Grid, path: Path) -> NDArr
     path.unlink()
     if stored.shape != (*start.shape, 1, 3) or not np.isfinite(stored).all():
         raise EngineError(
-            f"antsApplyTransforms wrote a field of shape {stored.shape}, a finite one on {start.shape} was expected"
+            f"antsApplyTransforms wrote a field of shape {stored.shape}, not a finite one on {start.shape}"
         )
     ras = stored[:, :, :, 0, :] * np.array([-1, -1, 1], np.float32)
     return DisplacementField.from_world(ras, start, end).vectors
