@@ -92,7 +92,8 @@ def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = Tru
             )
         return Inspection(tuple(findings))
     if path.name.endswith(".csv"):
-        return Inspection(tuple(findings), points=_points(path, report))
+        points = _points(path, report)
+        return Inspection(tuple(findings), points=points)
     try:
         image = _load(path, read_voxels)
         grid = _grid(image, report)
