@@ -49,6 +49,7 @@ LOWEST_DETERMINANT = 0.1
 LATTICE = (
     4.0  # mm between the nodes velocities are drawn on, whatever the grid: one anatomy at any resolution
 )
+LABEL_SMOOTHING = 1.0  # mm, of the tissue fractions before labels are cut
 RIM = 12.0  # mm over which velocities fall to zero at the border of the box
 
 # Seeds of the regions, MNI millimetres, for one side: (|x|, y, z). Regions are their Voronoi cells.
@@ -75,12 +76,14 @@ _WHITE: Mapping[str, tuple[str, ...]] = {
     "temporal white matter": ("lateral temporal", "medial temporal"),
     "cerebellar white matter": ("cerebellum",),
 }
-# Rough ellipsoids (centre and half-axes, MNI mm) where grey and white matter are truly mixed: not to be folded.
+# Rough ellipsoids (centre and half-axes, MNI mm) where grey and white matter are truly mixed: their borders
+# are not to be sharpened and folded.
 _DEEP = (
     ((12, -18, 7), (10, 14, 9)),
     ((22, 4, 1), (16, 22, 14)),
     ((0, -28, -28), (14, 13, 32)),
 )
+_FLUID = {"0000": 0.16, "0001": 0.90}  # intensity of fluid, by modality
 _LANDMARKS = (
     (0, 28, 4),
     (0, -38, 12),
@@ -217,49 +220,48 @@ def make_anatomy(template: Template, seed: int) -> Anatomy:
         Of the folding and the texture.
     """
     rng = np.random.default_rng([seed, 0])
+    whole, box = template, _bounding_box(template.mask)
+    template = _crop(whole, box)
     shape = template.t1.shape
     coordinates = _mni(template)
     deep = _deep_weight(coordinates)
-    fluid, grey, white = _tissues(template, deep, rng)
+    fluid, grey, white = tissues = _tissues(template, deep, rng)
 
     texture = _band(rng, shape, 0.9, 2.0) + 0.8 * _band(rng, shape, 1.6, 4.0)
     other = _band(rng, shape, 1.2, 3.0)
-    detail = template.t1 - ndimage.gaussian_filter(template.t1, 5.0)
+    detail = template.t1 - ndimage.gaussian_filter(template.t1, 5.0, truncate=2.5)
     nuclei = deep * grey
     strength = 0.004 * fluid + 0.028 * grey + 0.018 * white
-    t1 = 0.16 * fluid + 0.50 * grey + 0.80 * white + 0.07 * nuclei
-    t1 += 0.25 * detail * template.mask + strength * texture
-    # Grey matter lies between fluid and white matter here as there, but nuclei (iron) are as dark
-    # as white matter and fluid is brightest: no curve turns one contrast into the other.
-    t2 = 0.90 * fluid + 0.54 * grey + 0.33 * white - 0.22 * nuclei
+    t1 = _FLUID["0000"] * fluid + 0.50 * grey + 0.80 * white + 0.07 * nuclei
+    t1 += 0.25 * detail + strength * texture
+    # Nuclei are brighter than other grey matter in T1w but (iron) darker in T2w, where fluid is brightest:
+    # no monotone curve turns one contrast into the other.
+    t2 = _FLUID["0001"] * fluid + 0.54 * grey + 0.33 * white - 0.16 * nuclei
     t2 += strength * (0.8 * other - 0.5 * texture)
-    outside = ~template.mask
-    t1[outside], t2[outside] = 0.16, 0.90
 
-    labels = _label(template, np.stack([fluid, grey, white]), deep, coordinates, rng)
-    contrasts = {"0000": t1.astype(np.float32), "0001": t2.astype(np.float32)}
-    return Anatomy(contrasts, labels, template.grid, template.origin)
+    contrasts = {}
+    for modality, image in (("0000", t1), ("0001", t2)):
+        contrasts[modality] = np.full(whole.t1.shape, _FLUID[modality], np.float32)
+        contrasts[modality][box] = np.where(template.mask, image, _FLUID[modality])
+    labels = np.zeros(whole.t1.shape, np.uint8)
+    labels[box] = _label(template, tissues, deep, coordinates, rng)
+    return Anatomy(contrasts, labels, whole.grid, whole.origin)
 
 
-def _tissues(
-    template: Template, deep: FloatVolume, rng: np.random.Generator
-) -> tuple[FloatVolume, FloatVolume, FloatVolume]:
-    """Fractions of fluid, grey and white matter per voxel: sharpened, with folded borders."""
+def _tissues(template: Template, deep: FloatVolume, rng: np.random.Generator) -> FloatVolume:
+    """(3, X, Y, Z) fractions of fluid, grey and white matter: sharpened, with folded borders."""
     shape = template.t1.shape
-    grey, white = template.grey, template.white
-    fluid = np.clip(1 - grey - white, 0, 1) * template.mask
-    power = (3.2 - 2.0 * deep).astype(np.float32)
-    jitter = (1.0 - deep).astype(np.float32)
-    folds = 1.6 * _band(rng, shape, 1.8, 4.0) * jitter
-    sulci = 1.2 * _band(rng, shape, 1.8, 4.5) * jitter
-    scores = np.stack([np.log(p + np.float32(1e-3)) * power for p in (fluid, grey, white)])
-    scores[0] += sulci + 0.8 * jitter  # an average fills sulci: fluid gets an advantage back
-    scores[2] += folds
+    fluid = np.clip(1 - template.grey - template.white, 0, 1) * template.mask
+    power = 3.2 - 2.0 * deep
+    jitter = 1.0 - deep
+    scores = np.stack([np.log(p + np.float32(1e-3)) * power for p in (fluid, template.grey, template.white)])
+    # An average fills its sulci: fluid gets an advantage back.
+    scores[0] += jitter * (0.8 + 1.2 * _band(rng, shape, 1.8, 4.5))
+    scores[2] += jitter * (1.6 * _band(rng, shape, 1.8, 4.0))
     scores -= scores.max(axis=0)
     np.exp(scores, out=scores)
-    scores /= scores.sum(axis=0)
-    scores *= template.mask
-    return scores[0], scores[1], scores[2]
+    scores *= template.mask / scores.sum(axis=0)
+    return scores
 
 
 def _label(
@@ -271,61 +273,68 @@ def _label(
 ) -> NDArray[np.uint8]:
     """The label volume: regions by nearest seed, cut by tissue and side."""
     brain = template.mask
-    names = {name: i for i, name in LABELS.items()}
+    ids = {name: i for i, name in LABELS.items()}
     regions = list(_SEEDS)
-    grey_table = np.zeros((len(regions), 2), np.uint8)
-    white_table = np.zeros_like(grey_table)
+    grey_ids = np.zeros((len(regions), 2), np.uint8)
+    white_ids = np.zeros_like(grey_ids)
     for r, region in enumerate(regions):
         matter = next((name for name, members in _WHITE.items() if region in members), "")
         for s, side in enumerate(("left", "right")):
-            grey_table[r, s] = names.get(f"{side} {region}", names["brainstem"])
-            white_table[r, s] = names.get(f"{side} {matter}", names["brainstem"])
+            grey_ids[r, s] = ids.get(f"{side} {region}", ids["brainstem"])
+            white_ids[r, s] = ids.get(f"{side} {matter}", ids["brainstem"])
 
-    shape = template.t1.shape
-    wavy = np.stack([1.5 * _band(rng, shape, 4.0, 10.0)[brain] for _ in range(3)], axis=-1)
+    wavy = np.stack(
+        [_smooth_noise(template.grid, rng, sigma=5.0, step=4.0)[brain] for _ in range(3)], axis=-1
+    )
     where = coordinates[brain]
     right = (where[:, 0] > 0).astype(np.intp)
-    where = where + wavy
+    where += wavy * np.float32(1.8 / wavy.std())
     where[:, 0] = np.abs(where[:, 0])
     nearest = np.zeros(len(where), np.intp)
     best = np.full(len(where), np.inf, np.float32)
     for r, region in enumerate(regions):
         for seed in _SEEDS[region]:
-            distance = ((where - np.array(seed, np.float32)) ** 2).sum(axis=1)
+            away = where - np.array(seed, np.float32)
+            distance = np.einsum("nc,nc->n", away, away)
             closer = distance < best
             best[closer] = distance[closer]
             nearest[closer] = r
 
-    tissue = tissues[:, brain]
+    # Labels hold no detail finer than a millimetre or two: people draw them so, and it keeps specks out.
+    tissue = np.stack([ndimage.gaussian_filter(t, LABEL_SMOOTHING, truncate=3.0)[brain] for t in tissues])
     kind = tissue.argmax(axis=0)
     nuclei = np.isin(nearest, [regions.index("striatum"), regions.index("thalamus")])
     kind[nuclei & (deep[brain] > 0.5) & (template.grey[brain] > 0.3)] = 1
-    found = np.choose(
-        kind, [names["cerebrospinal fluid"], grey_table[nearest, right], white_table[nearest, right]]
-    )
-    labels = np.zeros(shape, np.uint8)
-    labels[brain] = found
+    fluid = np.full(len(where), ids["cerebrospinal fluid"], np.uint8)
+    labels = np.zeros(brain.shape, np.uint8)
+    labels[brain] = np.choose(kind, [fluid, grey_ids[nearest, right], white_ids[nearest, right]])
 
-    ventricles = _ventricles(template, coordinates)
-    side = coordinates[..., 0] > 0
-    fluid = labels == names["cerebrospinal fluid"]
-    labels[ventricles & fluid & ~side] = names["left lateral ventricle"]
-    labels[ventricles & fluid & side] = names["right lateral ventricle"]
+    ventricles = _ventricles(template, coordinates) & (labels == ids["cerebrospinal fluid"])
+    on_right = coordinates[..., 0] > 0
+    labels[ventricles & ~on_right] = ids["left lateral ventricle"]
+    labels[ventricles & on_right] = ids["right lateral ventricle"]
     return labels
 
 
 def _ventricles(template: Template, coordinates: FloatVolume) -> NDArray[np.bool_]:
-    """The largest pieces of fluid deep inside the brain."""
+    """The two largest pieces of fluid deep inside the brain, a little grown."""
     x, y, z = np.moveaxis(coordinates, -1, 0)
-    box = (np.abs(x) < 42) & (y > -62) & (y < 40) & (z > -22) & (z < 34) & (np.abs(x) > 1)
-    fluid = template.mask & (template.grey + template.white < 0.55) & box
-    pieces, _ = ndimage.label(fluid)
-    sizes = np.bincount(pieces.ravel())
+    inside = (np.abs(x) < 42) & (np.abs(x) > 1) & (y > -62) & (y < 40) & (z > -22) & (z < 34)
+    pieces, count = ndimage.label(template.mask & (template.grey + template.white < 0.55) & inside)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     sizes[0] = 0
-    ventricles = np.zeros(fluid.shape, bool)
-    for piece in np.argsort(sizes)[::-1][:2]:
-        ventricles |= pieces == piece if sizes[piece] else False
-    return np.asarray(ndimage.binary_dilation(ventricles, iterations=2))
+    largest = [piece for piece in np.argsort(sizes)[-2:] if sizes[piece]]
+    return np.asarray(ndimage.binary_dilation(np.isin(pieces, largest), iterations=2))
+
+
+def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    return tuple(ndimage.find_objects(mask.astype(np.uint8))[0])
+
+
+def _crop(template: Template, box: tuple[slice, ...]) -> Template:
+    x, y, z = (float(o + s.start) for o, s in zip(template.origin, box, strict=True))
+    t = template
+    return Template(t.t1[box], t.grey[box], t.white[box], t.mask[box], (x, y, z))
 
 
 def _mni(template: Template) -> FloatVolume:
@@ -341,7 +350,9 @@ def _deep_weight(coordinates: FloatVolume) -> FloatVolume:
     place = coordinates.copy()
     place[..., 0] = np.abs(place[..., 0])
     for centre, half_axes in _DEEP:
-        radius = np.sqrt((((place - np.float32(centre)) / np.float32(half_axes)) ** 2).sum(axis=-1))
+        radius = np.sqrt(
+            (((place - np.array(centre, np.float32)) / np.array(half_axes, np.float32)) ** 2).sum(axis=-1)
+        )
         np.maximum(weight, np.clip((1.15 - radius) / 0.3, 0, 1), out=weight)
     return weight
 
@@ -360,9 +371,9 @@ def _band(rng: np.random.Generator, shape: tuple[int, ...], fine: float, coarse:
 def random_deformation(grid: Grid, rng: np.random.Generator) -> Deformation:
     """A random diffeomorphism of the grid's box, as between people after affine alignment.
 
-    A stationary velocity (the sum of Gaussian-smoothed noise at three `SCALES`, without its affine part, falling to
-    zero at the border, so that the box is mapped onto itself) is integrated by scaling and
-    squaring. Scales finer than two voxels are left out: a grid cannot hold them without folding. If
+    A stationary velocity (Gaussian-smoothed noise at three `SCALES`, without its affine part, falling
+    to zero at the border, so that the box is mapped onto itself) is integrated by scaling and squaring.
+    Scales finer than two voxels are left out: a grid cannot hold them without folding. If
     a determinant of the map or its inverse falls below 0.1, the velocity is shrunk and integrated again.
 
     Parameters
@@ -423,17 +434,25 @@ def _velocity(grid: Grid, rng: np.random.Generator) -> FloatVolume:
             noise = ndimage.gaussian_filter(rng.standard_normal(nodes), sigma / LATTICE, mode="wrap")
             if sigma >= 2 * spacing.max():
                 coarse[..., c] += noise * (deviation / noise.std())
-    axes = [np.arange(n) * LATTICE for n in nodes]
+    axes = [LATTICE * np.arange(n, dtype=np.float64) for n in nodes]
     window = _window(axes, extent)
     coarse -= _affine_part(coarse, axes, window)
     coarse *= window[..., None]
-    fine = coarse
-    for axis, n in enumerate(grid.shape):
-        basis = CubicSpline(axes[axis], np.eye(nodes[axis]))(np.arange(n) * spacing[axis])
-        # einsum, not BLAS: its sums come in one order for any number of threads
-        fine = np.einsum("ij,j...->i...", basis, fine)
-        fine = np.moveaxis(fine, 0, 2)
-    return np.ascontiguousarray(fine / spacing, dtype=np.float32)
+    components = [_interpolate(coarse[..., c] / spacing[c], LATTICE, grid) for c in range(3)]
+    return np.stack(components, axis=-1)
+
+
+def _interpolate(coarse: FloatArray, step: float, grid: Grid) -> FloatVolume:
+    """Cubic splines through values on a lattice of `step` mm, evaluated on a grid, as float32."""
+    values = coarse.astype(np.float32)
+    for axis in (2, 1, 0):
+        places = np.arange(grid.shape[axis]) * grid.spacing[axis]
+        nodes = np.arange(coarse.shape[axis]) * step
+        basis = CubicSpline(nodes, np.eye(len(nodes)))(places).astype(np.float32)
+        # The last axis is contracted and its result put first, three times. einsum, not BLAS: its
+        # sums come in one order for any number of threads.
+        values = np.moveaxis(np.einsum("abj,ij->abi", np.ascontiguousarray(values), basis), -1, 0)
+    return np.ascontiguousarray(values)
 
 
 def _window(axes: list[FloatArray], extent: FloatArray) -> FloatArray:
@@ -483,7 +502,8 @@ def make_subject(
     """
     deformation = random_deformation(grid, np.random.default_rng([seed, number, 0]))
     to_anatomy = deformation.forward.compose(DisplacementField.identity(grid, anatomy.grid))
-    labels = to_anatomy.warp_labels(Volume(anatomy.labels, anatomy.grid)).array
+    atlas = Volume(anatomy.labels.astype(np.int32), anatomy.grid)
+    labels = to_anatomy.warp_labels(atlas).array.astype(np.uint8)
     brain = labels > 0
     per_axis = 2 if min(grid.spacing) >= 2 else 1
     fine = _finer(to_anatomy, per_axis)
@@ -521,7 +541,7 @@ def _acquire(
     bend = rng.uniform(-0.06, 0.06)
     clean = np.clip(ideal, 0, 1) ** exponent
     clean = clean + bend * np.sin(np.pi * clean)  # monotone for |bend| < 1 / pi
-    bias = _smooth_noise(grid, rng, sigma=38.0)
+    bias = _smooth_noise(grid, rng, sigma=38.0, step=8.0)
     bias -= bias[brain].mean()
     bias *= rng.uniform(0.2, 0.25) / np.abs(bias[brain]).max()
     signal = clean * (1 + bias)
@@ -531,16 +551,12 @@ def _acquire(
     return np.where(brain, np.clip(scaled, 1, 255), 0).astype(np.uint8)
 
 
-def _smooth_noise(grid: Grid, rng: np.random.Generator, sigma: float) -> FloatVolume:
-    """Gaussian-smoothed noise (sigma in mm) drawn on a lattice of 8 mm and interpolated."""
-    step = 8.0
+def _smooth_noise(grid: Grid, rng: np.random.Generator, *, sigma: float, step: float) -> FloatVolume:
+    """Gaussian-smoothed noise drawn on a lattice of `step` mm and interpolated; sigma in mm."""
     spacing = np.array(grid.spacing)
     nodes = tuple(int(n) for n in np.ceil((np.array(grid.shape) - 1) * spacing / step) + 2)
-    noise: NDArray[Any] = ndimage.gaussian_filter(rng.standard_normal(nodes), sigma / step, mode="reflect")
-    for axis, n in enumerate(grid.shape):
-        basis = CubicSpline(np.arange(nodes[axis]) * step, np.eye(nodes[axis]))(np.arange(n) * spacing[axis])
-        noise = np.moveaxis(np.einsum("ij,j...->i...", basis, noise), 0, 2)
-    return np.asarray(noise, dtype=np.float32)
+    noise = ndimage.gaussian_filter(rng.standard_normal(nodes), sigma / step)
+    return _interpolate(noise, step, grid)
 
 
 # -- landmarks -------------------------------------------------------------------------------------
