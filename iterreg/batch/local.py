@@ -18,6 +18,7 @@ from iterreg.batch.plan import Plan, PlannedJob
 from iterreg.batch.records import write_job_record, write_results
 from iterreg.batch.runfolder import RunFolder
 from iterreg.batch.scratch import Scratch
+from iterreg.batch.servers import start_server
 from iterreg.jobs.admission import Admission
 from iterreg.jobs.claims import take
 from iterreg.jobs.forkserver import ForkServer
@@ -179,22 +180,12 @@ class _Batch:
         with self._servers_lock:
             server = self._servers.get(method)
             if server is None or not server.alive:
-                cold = self.plan.settings.cold
-                threads = str(self.plan.threads)
                 arm = next(arm for arm in self.plan.arms if arm.method.name == method)
-                server = ForkServer(
-                    warm=None if cold else "iterreg.batch.work:warm",
-                    warm_argument=method,
-                    environment={
-                        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": threads,
-                        "NUMBA_NUM_THREADS": threads,
-                        "OMP_NUM_THREADS": threads,
-                        # Linear algebra is never the bottleneck, and its pool would not survive the fork.
-                        "OPENBLAS_NUM_THREADS": "1",
-                        "MKL_NUM_THREADS": "1",
-                        **arm.method.environment(self.plan.threads),
-                    },
+                server = start_server(
+                    arm.method,
+                    threads=self.plan.threads,
                     log=self.folder.logs / f"{method}.txt",
+                    cold=self.plan.settings.cold,
                 )
                 self._servers[method] = server
             return server
