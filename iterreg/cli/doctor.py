@@ -13,8 +13,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "doctor",
         help="try every engine on a small phantom",
-        description="Registers a small pair with a known answer with every installed method, each in a child: "
-        "versions, times, whether the threads asked for are kept to, and whether the answer is right.",
+        description="Registers a small pair with a known answer with every installed method, each in a "
+        "child: versions, times, whether the threads are kept to, and whether the answer is right.",
         epilog="Exit code: 0 all healthy, 2 some are not.",
     )
     parser.add_argument("-m", "--method", action="append", help="only this method (repeat for several)")

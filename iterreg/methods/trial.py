@@ -53,7 +53,7 @@ def make_trial(*, oblique: bool = True) -> Trial:
     """
     motion = np.eye(4)
     motion[:3, :3] = _rotation((0.3, -0.2, 1.0), 7.0)
-    motion[:3, 3] = (3.5, -2.5, 2.0)
+    motion[:3, 3] = (4.5, -1.5, -3.0)
     if oblique:
         fixed = _centred(
             (46, 40, 34),
