@@ -1,0 +1,126 @@
+"""``iterreg warp``: apply a field to an image, labels or points."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iterreg.io.names import FORMAT_NAMES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to ``iterreg``."""
+    parser = subparsers.add_parser(
+        "warp",
+        help="apply a field to an image, a label volume or points",
+        description="Resample a moving image (or labels) onto the fixed grid, or map points: points go from "
+        "the fixed to the moving image.",
+    )
+    parser.add_argument("--field", metavar="F", required=True, nargs="+", help="field or transform file(s)")
+    parser.add_argument(
+        "--format", choices=FORMAT_NAMES, help="the field's format; default: inferred where it is safe"
+    )
+    parser.add_argument(
+        "--moving", metavar="IMG", required=True, help="moving image, or label volume with --labels"
+    )
+    parser.add_argument(
+        "--fixed",
+        metavar="IMG",
+        help="fixed image (only its header is read); default: the moving image's grid",
+    )
+    parser.add_argument("--out", metavar="OUT", required=True, help=".nii.gz or .nii; a .csv with --points")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--labels",
+        nargs="?",
+        const="nearest",
+        choices=("nearest", "linear"),
+        help="IMG holds labels: nearest neighbour as the challenge's evaluator (default), or linear on "
+        "one-hot labels with the strongest taken",
+    )
+    what.add_argument(
+        "--points",
+        metavar="CSV",
+        help="map points instead: a CSV of x,y,z voxel coordinates of the FIXED grid (counted from 0, "
+        "array-axis order, an optional header line); OUT gets their voxel coordinates in the MOVING image, "
+        "in the same order",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or does not fit.
+    """
+    from iterreg.errors import InputError
+    from iterreg.io import formats
+    from iterreg.io.nifti import write_volume
+    from iterreg.volume import load_image, load_labels, read_grid
+
+    moving = read_grid(args.moving)
+    fixed = read_grid(args.fixed) if args.fixed else moving
+    out = Path(args.out)
+    if args.points:
+        if out.suffix != ".csv":
+            raise InputError(f"{out}: points are written as .csv; name the output so")
+        points = _read_points(Path(args.points))
+        field = formats.read(args.field, fixed, moving, name=args.format)
+        _write_points(out, field.warp_points(points))
+        print(f"{out}: {len(points)} points, voxel coordinates of the moving image")
+        return 0
+    if not out.name.endswith((".nii.gz", ".nii")):
+        raise InputError(f"{out}: images are written as .nii.gz or .nii; name the output so")
+    field = formats.read(args.field, fixed, moving, name=args.format)
+    if args.labels:
+        write_volume(out, field.warp_labels(load_labels(args.moving), interpolation=args.labels))
+    else:
+        write_volume(out, field.warp_image(load_image(args.moving)))
+    print(f"{out}: {args.moving} on the fixed grid, {fixed!r}")
+    return 0
+
+
+def _read_points(path: Path) -> NDArray[np.float64]:
+    """(N, 3) coordinates of a CSV with an optional header line."""
+    import csv
+
+    import numpy as np
+
+    from iterreg.errors import InputError
+
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; check the path")
+    rows: list[list[float]] = []
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        for number, row in enumerate(csv.reader(stream), start=1):
+            if not row:
+                continue
+            try:
+                values = [float(cell) for cell in row]
+            except ValueError:
+                if not rows and number == 1:
+                    continue
+                raise InputError(f"{path}: line {number} does not hold numbers: {','.join(row)}") from None
+            if len(values) != 3 or not np.isfinite(values).all():
+                raise InputError(f"{path}: line {number} should hold three finite numbers x,y,z")
+            rows.append(values)
+    if not rows:
+        raise InputError(f"{path}: holds no points; it needs one x,y,z per line")
+    return np.array(rows)
+
+
+def _write_points(path: Path, points: NDArray[np.float64]) -> None:
+    from iterreg.io.nifti import check_folder
+    from iterreg.jobs.atomic import write_text
+
+    check_folder(path)
+    write_text(path, "".join(f"{x:.6f},{y:.6f},{z:.6f}\n" for x, y, z in points))

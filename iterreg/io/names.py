@@ -1,0 +1,8 @@
+"""The formats' names alone, so that the command line can list them without loading anything."""
+
+from __future__ import annotations
+
+__all__ = ["FORMAT_NAMES"]
+
+FORMAT_NAMES = ("challenge", "itk", "ants", "elastix", "npz", "ras", "torch", "torch-unaligned")
+"""Keys of `iterreg.io.formats.FORMATS`, and ``ants``, which is another name of ``itk``."""
