@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 
-COMMANDS = ("run", "plan", "status", "check", "methods", "doctor")
+COMMANDS = ("demo", "run", "plan", "status", "check", "methods", "doctor")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from iterreg.batch.plan import Plan
     from iterreg.batch.runfolder import RunFolder
 
-__all__ = ["add_parser", "execute", "run"]
+__all__ = ["add_parser", "close", "execute", "run"]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             "--keep-going runs the others."
         )
     summary = execute(plan, folder, digests, quiet=args.quiet)
-    return _close(plan, folder, summary)
+    return close(plan, folder, summary)
 
 
 def execute(plan: Plan, folder: RunFolder, digests: Any, *, quiet: bool = False) -> Summary:
@@ -125,7 +125,7 @@ def _record(plan: Plan, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def _close(plan: Plan, folder: RunFolder, summary: Summary) -> int:
+def close(plan: Plan, folder: RunFolder, summary: Summary) -> int:
     refused = len(plan.in_state("refused"))
     parts = [f"{len(plan.in_state('done')) + summary.done} of {len(plan.jobs)} done"]
     for count, word in (

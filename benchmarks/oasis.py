@@ -1,0 +1,145 @@
+"""Registers real labelled brains with every preset and writes the table the README quotes.
+
+    python benchmarks/oasis.py --data FOLDER
+
+FOLDER holds ``OASIS_dataset.json`` (see benchmarks/README.md for how anyone obtains it; default: the
+environment variable ITERREG_DATA, else ``../shared/data`` beside the checkout, with ``oasis`` below it).
+
+The command resumes: interrupt it whenever you like. It asks for the jobs in the order of `STAGES`, one thread
+per job, and after every stage scores what is there and rewrites ``benchmarks/results/oasis.{csv,md}``.
+CPU seconds are user + system time of each job's own child process; the import of an engine by its warm
+parent is not in them (it is paid once per run: 4 s for antspyx, 20 s for itk-elastix).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+
+from iterreg.batch.runfolder import RunFolder
+from iterreg.dataset import open_dataset
+from iterreg.evaluation.scores import score_folder
+
+HERE = Path(__file__).resolve().parent
+FIRST = "1000_1001"
+# Cheap answers first; a registration with cross-correlation at full resolution takes about an hour of CPU.
+STAGES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("identity",), ()),
+    (("syn:lumir24-script-today", "syn:lumir24-published", "syn:strong"), (FIRST,)),
+    (("elastix:bspline-lumir", "elastix:bspline-fast", "elastix:affine-bspline"), (FIRST,)),
+    (("syn:cheap", "elastix:bspline-lumir"), ()),
+)
+COLUMNS = (
+    "method", "pairs", "dice_1000_1001", "dice", "tre_voxels", "ndv_percent", "folded_percent", "sdlogj",
+    "cpu_s", "wall_s", "peak_mib",
+)  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=_default_data(), help="folder of OASIS_dataset.json")
+    parser.add_argument("--out", type=Path, default=HERE / "runs" / "oasis", help="run folder")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="where the tables go")
+    parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--memory", default="16G")
+    parser.add_argument("--report-only", action="store_true", help="score and tabulate what is there")
+    args = parser.parse_args()
+    source = args.data / "OASIS_dataset.json"
+    if not source.is_file():
+        print(
+            f"{source}: there is no such file; benchmarks/README.md says how to obtain the data",
+            file=sys.stderr,
+        )
+        return 1
+    worst = 0
+    if not args.report_only:
+        for methods, pairs in STAGES:
+            command = [
+                sys.executable,
+                "-m",
+                "iterreg",
+                "run",
+                str(source),
+                "--out",
+                str(args.out),
+                "--threads",
+                "1",
+            ]
+            command += ["--cores", str(args.cores), "--memory", args.memory]
+            command += [part for method in methods for part in ("--method", method)]
+            command += ["--pairs", ",".join(pairs)] if pairs else []
+            code = subprocess.run(command, check=False).returncode
+            report(source, args.out, args.results)
+            if code == 130:
+                return code
+            worst = max(worst, code)
+    report(source, args.out, args.results)
+    print((args.results / "oasis.md").read_text())
+    return worst
+
+
+def report(source: Path, out: Path, results: Path) -> None:
+    """Score every field of the run and write both tables."""
+    dataset = open_dataset([source])
+    folder = RunFolder(out)
+    rows = []
+    for name in folder.read()["arms"]:
+        place = folder.arm(name)
+        scores = score_folder(place.fields, dataset.pairs, cache=place.path / "scores.json")
+        statuses = {pair: place.job(pair).read_status() or {} for pair in scores}
+        done = [pair for pair, status in statuses.items() if status.get("outcome") == "ok"]
+        if done:
+            rows.append(_row(name, {pair: scores[pair] for pair in done}, [statuses[pair] for pair in done]))
+    results.mkdir(parents=True, exist_ok=True)
+    with (results / "oasis.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (results / "oasis.md").write_text(_markdown(rows))
+
+
+def _row(
+    name: str, scores: Mapping[str, Mapping[str, float]], statuses: Sequence[Mapping[str, float]]
+) -> dict[str, object]:
+    row: dict[str, object] = {"method": name, "pairs": len(scores)}
+    row["dice_1000_1001"] = f"{scores[FIRST]['dice']:.4f}" if FIRST in scores else ""
+    for key, digits in (
+        ("dice", 4),
+        ("tre_voxels", 3),
+        ("ndv_percent", 6),
+        ("folded_percent", 5),
+        ("sdlogj", 3),
+    ):
+        row[key] = f"{mean(score[key] for score in scores.values()):.{digits}f}"
+    row["cpu_s"] = f"{mean(status['cpu_seconds'] for status in statuses):.0f}"
+    row["wall_s"] = f"{mean(status['wall_seconds'] for status in statuses):.0f}"
+    row["peak_mib"] = f"{max(status['peak_bytes'] for status in statuses) / 2**20:.0f}"
+    return row
+
+
+def _markdown(rows: Sequence[Mapping[str, object]]) -> str:
+    titles = {
+        "method": "method", "pairs": "pairs", "dice_1000_1001": "Dice 1000 <- 1001", "dice": "mean Dice",
+        "tre_voxels": "TRE vox", "ndv_percent": "NDV %", "folded_percent": "folded %", "sdlogj": "SDlogJ",
+        "cpu_s": "CPU s", "wall_s": "wall s", "peak_mib": "peak MiB",
+    }  # fmt: skip
+    lines = ["| " + " | ".join(titles[key] for key in COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(str(row[key]) for key in COLUMNS) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _default_data() -> Path:
+    beside = HERE.parents[1] / "shared" / "data"
+    return Path(os.environ.get("ITERREG_DATA", beside)) / "oasis"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Scores a folder of challenge-format fields, pair by pair, and remembers what it has scored."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iterreg.dataset.base import Pair
+from iterreg.evaluation.landmarks import landmark_errors
+from iterreg.evaluation.overlap import dice, mean_dice
+from iterreg.field import DisplacementField
+from iterreg.io.challenge import field_name, read_field
+from iterreg.jobs.atomic import write_json
+from iterreg.jobs.hashing import FileDigests, digest
+from iterreg.volume import load_image, load_labels, read_grid
+
+__all__ = ["score_field", "score_folder"]
+
+Extra = Callable[[Pair, DisplacementField], Mapping[str, float]]
+
+
+def score_field(field: DisplacementField, pair: Pair) -> dict[str, float]:
+    """Score one field with what its pair has to score by.
+
+    Returns
+    -------
+    ``dice``: mean over the labels above zero present in both volumes, warped with nearest neighbour;
+    ``tre_voxels``: mean distance of landmark blobs' centroids; ``ndv_percent`` over ``fixed > 0``;
+    ``folded_percent``: voxels of ``fixed > 0`` whose central-difference determinant is not positive;
+    ``sdlogj``: standard deviation of the logarithm of that determinant there. Measures without labels or
+    landmarks to take them from are left out.
+    """
+    mask = load_image(pair.fixed.path).array > 0
+    determinant = field.jacobian_determinant()[mask]
+    scores = {
+        "ndv_percent": field.folding(mask).ndv_percent,
+        "folded_percent": float((determinant <= 0).mean() * 100),
+        "sdlogj": float(np.log(np.maximum(determinant, 1e-9)).std()),
+    }
+    if pair.fixed.labels and pair.moving.labels:
+        fixed, moving = load_labels(pair.fixed.labels), load_labels(pair.moving.labels)
+        warped = field.warp_labels(moving)
+        labels = sorted((set(np.unique(fixed.array)) & set(np.unique(moving.array))) - {0})
+        scores["dice"] = mean_dice(dice(fixed.array, warped.array, [int(label) for label in labels]))
+    if pair.fixed.landmarks and pair.moving.landmarks:
+        fixed, moving = load_labels(pair.fixed.landmarks), load_labels(pair.moving.landmarks)
+        errors = landmark_errors(fixed.array, field.warp_labels(moving).array)
+        found = [error for error in errors.values() if not math.isnan(error)]
+        scores["tre_voxels"] = float(np.mean(found)) if found else math.nan
+    return scores
+
+
+def score_folder(
+    fields: Path,
+    pairs: Iterable[Pair],
+    *,
+    cache: Path | None = None,
+    extra: Extra | None = None,
+    digests: FileDigests | None = None,
+) -> dict[str, dict[str, float]]:
+    """Score every field of a folder that is there.
+
+    Parameters
+    ----------
+    fields
+        Holds ``disp_<pair name>.nii.gz``.
+    pairs
+        The pairs to look for; those without a field are left out of the answer.
+    cache
+        A json file that remembers scores by the content of field, labels and landmarks.
+    extra
+        Further scores of a pair, for example its distance from a known truth.
+
+    Returns
+    -------
+    Pair name -> measure -> value.
+    """
+    digests = digests or FileDigests()
+    known: dict[str, Any] = {}
+    if cache is not None and cache.is_file():
+        try:
+            known = json.loads(cache.read_text())
+        except ValueError:
+            known = {}
+    scored: dict[str, dict[str, float]] = {}
+    fresh: dict[str, Any] = {}
+    for pair in pairs:
+        path = fields / field_name(pair.name)
+        if not path.is_file():
+            continue
+        companions = [pair.fixed.labels, pair.moving.labels, pair.fixed.landmarks, pair.moving.landmarks]
+        inputs = [path, pair.fixed.path, *(file for file in companions if file is not None)]
+        key = digest([digests(file) for file in inputs])
+        if key in known:
+            scored[pair.name] = known[key]
+        else:
+            field = read_field(path, read_grid(pair.fixed.path), read_grid(pair.moving.path))
+            scored[pair.name] = score_field(field, pair) | dict(extra(pair, field) if extra else {})
+        fresh[key] = scored[pair.name]
+    if cache is not None and fresh.keys() - known.keys():
+        write_json(cache, known | fresh)
+    return scored
