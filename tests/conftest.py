@@ -40,7 +40,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def random_field(rng: np.random.Generator) -> Callable[..., np.ndarray]:
-    """Make (X, Y, Z, 3) float32 voxel displacements, smoothed noise whose largest component is `amplitude`."""
+    """Make (X, Y, Z, 3) float32 voxel displacements: smoothed noise, `amplitude` its largest component."""
 
     def make(shape: tuple[int, int, int], amplitude: float = 2.0, smoothness: float = 2.0) -> np.ndarray:
         noise = rng.standard_normal((*shape, 3))

@@ -25,6 +25,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numba.core.config
+from numba.core.caching import NullCache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -126,10 +127,16 @@ def _compile(compiled: Any, types: tuple[Any, ...]) -> None:
     with _one_process(compiled.stats.cache_path):
         try:
             compiled.compile(types)
-        except OSError:
-            # The disk may be full or the cache have vanished: the compiled code in memory is enough.
+        except Exception:
+            # The cache may be full, damaged or gone since the import. What was compiled but not saved is
+            # good enough; otherwise go on without a cache. An error of the kernel's own comes again.
             if types not in compiled.overloads:
-                raise
+                cache, compiled._cache = compiled._cache, NullCache()
+                try:
+                    compiled.compile(types)
+                except BaseException:
+                    compiled._cache = cache
+                    raise
 
 
 @contextlib.contextmanager

@@ -87,6 +87,62 @@ def _solve(m, r, step):  # type: ignore[no-untyped-def]
     return det
 
 
+@helper
+def _descend(deviation, affine, inverse_affine, q, p, iterations, goal, work):  # type: ignore[no-untyped-def]
+    """Move `p` towards ``A p + d(p) = q`` in place; returns the squared residual it leaves."""
+    jacobian = work[0:3]
+    best_jacobian = work[3:6]
+    residual = work[6]
+    image = work[7]
+    step = work[8]
+    trial = work[9]
+    _map(deviation, affine, p, image, best_jacobian)
+    best = 0.0
+    for c in range(3):
+        residual[c] = q[c] - image[c]
+        best += residual[c] ** 2
+    for _iteration in range(iterations):
+        if best <= goal:
+            break
+        improved = False
+        for direction in range(2):
+            if direction == 0:
+                det = _solve(best_jacobian, residual, step)
+                length = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
+                if not (det != 0.0 and length < 1e3):
+                    continue
+            else:
+                for c in range(3):
+                    step[c] = (
+                        inverse_affine[c, 0] * residual[0]
+                        + inverse_affine[c, 1] * residual[1]
+                        + inverse_affine[c, 2] * residual[2]
+                    )
+            scale = 1.0
+            for _halving in range(8):
+                for c in range(3):
+                    trial[c] = p[c] + scale * step[c]
+                _map(deviation, affine, trial, image, jacobian)
+                now = 0.0
+                for c in range(3):
+                    now += (q[c] - image[c]) ** 2
+                if now < best:
+                    improved = True
+                    break
+                scale *= 0.5
+            if improved:
+                best = now
+                for c in range(3):
+                    p[c] = trial[c]
+                    residual[c] = q[c] - image[c]
+                    for d in range(3):
+                        best_jacobian[c, d] = jacobian[c, d]
+                break
+        if not improved:
+            break
+    return best
+
+
 @kernel
 def invert(
     deviation: Array,
@@ -100,7 +156,8 @@ def invert(
 
     Newton steps with the exact derivative of the trilinear interpolant, halved while they do not
     lower the residual. Where no such step helps (at the kinks between cells, or where the derivative
-    is singular) the fixed-point step ``A^-1 (q - A p - d(p))`` is tried the same way.
+    is singular) the fixed-point step ``A^-1 (q - A p - d(p))`` is tried the same way. A voxel that is
+    still not solved (the field folds nearby) starts again from eight places around the best one found.
 
     Parameters
     ----------
@@ -111,7 +168,7 @@ def invert(
     shape
         Shape of the grid of q.
     iterations, tolerance
-        Stop after so many steps, or once the residual is below so many voxels of q.
+        Stop after so many steps from each start, or once the residual is below so many voxels of q.
 
     Returns
     -------
@@ -123,15 +180,13 @@ def invert(
     nx, ny, nz = shape
     out = np.empty((nx, ny, nz, 3), np.float32)
     left = np.empty((nx, ny, nz), np.float32)
+    goal = tolerance * tolerance
     for i in prange(nx):
         q = np.empty(3)
         p = np.empty(3)
-        trial = np.empty(3)
-        image = np.empty(3)
-        residual = np.empty(3)
-        step = np.empty(3)
-        jacobian = np.empty((3, 3))
-        best_jacobian = np.empty((3, 3))
+        found = np.empty(3)
+        centre = np.empty(3)
+        work = np.empty((10, 3))
         for j in range(ny):
             for k in range(nz):
                 q[0], q[1], q[2] = i, j, k
@@ -142,51 +197,27 @@ def invert(
                         + inverse_affine[c, 2] * k
                         + inverse_affine[c, 3]
                     )
-                _map(deviation, affine, p, image, best_jacobian)
-                best = 0.0
-                for c in range(3):
-                    residual[c] = q[c] - image[c]
-                    best += residual[c] ** 2
-                for _iteration in range(iterations):
-                    if best <= tolerance * tolerance:
-                        break
-                    improved = False
-                    for direction in range(2):
-                        if direction == 0:
-                            det = _solve(best_jacobian, residual, step)
-                            length = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
-                            if not (det != 0.0 and length < 1e3):
-                                continue
-                        else:
-                            for c in range(3):
-                                step[c] = (
-                                    inverse_affine[c, 0] * residual[0]
-                                    + inverse_affine[c, 1] * residual[1]
-                                    + inverse_affine[c, 2] * residual[2]
-                                )
-                        scale = 1.0
-                        for _halving in range(8):
-                            for c in range(3):
-                                trial[c] = p[c] + scale * step[c]
-                            _map(deviation, affine, trial, image, jacobian)
-                            now = 0.0
-                            for c in range(3):
-                                now += (q[c] - image[c]) ** 2
-                            if now < best:
-                                improved = True
-                                break
-                            scale *= 0.5
-                        if improved:
-                            best = now
-                            for c in range(3):
-                                p[c] = trial[c]
-                                residual[c] = q[c] - image[c]
-                                for d in range(3):
-                                    best_jacobian[c, d] = jacobian[c, d]
-                            break
-                    if not improved:
+                    centre[c] = 0.0
+                best = np.inf
+                reach = 0.0
+                # Start 0 is the affine inverse; the others surround the place it led to.
+                for start in range(9):
+                    if start > 0:
+                        for c in range(3):
+                            side = 1.0 if (start - 1) >> c & 1 else -1.0
+                            p[c] = centre[c] + side * reach
+                    now = _descend(deviation, affine, inverse_affine, q, p, iterations, goal, work)
+                    if start == 0 or now < best:
+                        best = now
+                        for c in range(3):
+                            found[c] = p[c]
+                    if start == 0:
+                        reach = max(np.sqrt(best), 1.0)
+                        for c in range(3):
+                            centre[c] = found[c]
+                    if not best > goal:
                         break
                 for c in range(3):
-                    out[i, j, k, c] = p[c] - q[c]
+                    out[i, j, k, c] = found[c] - q[c]
                 left[i, j, k] = np.sqrt(best)
     return out, left

@@ -157,7 +157,9 @@ def test_nearest_equals_its_twin_and_scipy(
 
 @given(
     displacement=hnp.arrays(
-        np.float32, (3, 2, 4, 3), elements=st.floats(-5, 5, width=32) | st.sampled_from([-0.5, 0.5, 1.0, -0.0])
+        np.float32,
+        (3, 2, 4, 3),
+        elements=st.floats(-5, 5, width=32) | st.sampled_from([-0.5, 0.5, 1.0, -0.0]),
     )
 )
 @settings(max_examples=60, deadline=None)
