@@ -72,12 +72,12 @@ def _print_ranking(readings: Sequence[Reading]) -> None:
     print("  readings by similarity of the warped moving image to the fixed image:")
     for reading in readings:
         print(f"    NCC {reading.ncc:6.3f}  inside {reading.inside:6.1%}  {' = '.join(reading.names)}")
-    best, second = readings[0], readings[1]
-    if best.ncc - second.ncc < _DECISIVE:
+    best, others = readings[0], readings[1:]
+    if others and best.ncc - others[0].ncc < _DECISIVE:
         print("  Undecided: the best two are too close, or the images differ in contrast.")
-    elif best.format:
-        print(f"  Most similar: {best.names[0]}; read it with --from {best.format}.")
     elif "no displacement" in best.names[0]:
         print("  No reading is better than no displacement: are these the images it was made for?")
+    elif best.format:
+        print(f"  Most similar: {best.names[0]}; read it with --from {best.format}.")
     else:
         print(f"  Most similar: {best.names[0]}; no format is like that, mend the code that wrote the file.")

@@ -446,7 +446,7 @@ def _world(signs: tuple[int, int, int], reverse: bool = False) -> Make:
 
 
 def _axis_millimetres(v: FloatArray, p: FloatArray, fixed: Grid, moving: Grid) -> FloatArray:
-    return _same_place(p, fixed, moving) + v / np.array(moving.spacing)
+    return _same_place(p, fixed, moving) + v / np.array(moving.spacing, dtype=np.float64)
 
 
 def _normalised_displacement(reverse: bool) -> Make:
