@@ -1,0 +1,374 @@
+"""elastix: B-spline and affine registration by stochastic gradient descent, through itk-elastix.
+
+Klein, Staring, Murphy, Viergever, Pluim: elastix, a toolbox for intensity-based medical image
+registration, IEEE TMI 29 (2010). Its classic ``.txt`` parameter files are handed over as they are;
+the few settings iterreg must hold are in `OVERRIDES` and reported in the run's details.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iterreg.errors import EngineError, InputError
+from iterreg.field import DisplacementField
+from iterreg.methods import presets
+from iterreg.methods.base import Cost, Parameters, Registration, Task
+from iterreg.methods.elastix_log import LogSummary, read_log
+from iterreg.methods.elastix_parameters import ParameterMap, first_value, per_resolution, read_parameter_map
+from iterreg.volume import Grid, Volume
+
+__all__ = ["FOREGROUND_MASK", "OVERRIDES", "Elastix"]
+
+DEFAULT_PRESET = "bspline-lumir"
+
+OVERRIDES: Mapping[str, tuple[str, str, str]] = {
+    "WriteResultImage": ("false", "true", "the moved image is resampled with the written field instead"),
+    "UseDirectionCosines": ("true", "true", "without it elastix aligns arrays, not places in the world"),
+}
+"""Settings held for every stage whatever its file says: the value, elastix's own default, the reason.
+
+Besides these, a stage without a ``RandomSeed`` is given the task's seed; a seed in the file wins.
+"""
+
+FOREGROUND_MASK = "IterregForegroundMask"
+"""A key elastix does not know and iterreg reads: ``(IterregForegroundMask 3)`` restricts the samples to the
+fixed image's voxels above zero and 3 mm around them (a box, along the array axes). Without a mask three of
+four samples of a skull-stripped brain fall on nothing. A mask given with the pair takes its place."""
+
+# Measured with itk-elastix 0.25.4, one thread, on two-core Linux: CPU seconds for one sample of a metric
+# (by a part of its name), for one iteration besides, for a voxel of a pyramid level, and for a voxel of the
+# sampled field; peak memory of the warmed engine and for a voxel of the two images.
+_SAMPLE_SECONDS = {"Penalty": 6e-6, "Mutual": 6e-6, "": 3e-6}
+_ITERATION_SECONDS = 3e-3
+_PYRAMID_SECONDS = 1e-7
+_FIELD_SECONDS = 1e-6
+_IMPORT_BYTES = 860 * 2**20
+_BYTES_PER_VOXEL = 30
+
+_RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
+_SHEAR_TOLERANCE = 1e-4
+_LOG = "elastix.log"
+
+
+class Elastix:
+    """The adapter; see `iterreg.methods.base.Method`.
+
+    Parameter sources: a preset, the path of a ``.txt`` file, or several of both joined by ``+``, each
+    stage starting where the one before ended.
+    """
+
+    name = "elastix"
+    distributions: tuple[str, ...] = ("itk-elastix", "itk-core", "itk-filtering", "itk-registration")
+
+    def parameters(self, source: str | None) -> Parameters:
+        """Resolve presets and files.
+
+        Returns
+        -------
+        Parameters
+            ``values["stages"]`` is one key -> list of values mapping per stage, as the file has it.
+
+        Raises
+        ------
+        InputError
+            If there is no such preset or file, or elastix could not read it.
+        """
+        paths = tuple(_resolve(part) for part in _parts(source or DEFAULT_PRESET))
+        stages = [read_parameter_map(path) for path in paths]
+        for path, stage in zip(paths, stages, strict=True):
+            _foreground_margin([stage], str(path))
+        return Parameters("+".join(path.stem for path in paths), {"stages": stages}, paths)
+
+    def cost(self, parameters: Parameters, fixed: Grid, moving: Grid) -> Cost:
+        """Estimate from the grids, the resolutions, their iterations and samples.
+
+        Measured with itk-elastix 0.25.4 on one thread, LUMIR-sized volumes; a sample costs more in fine
+        control grids, which no longer fit a cache, so a pair may take half or twice this.
+        """
+        stages: Sequence[ParameterMap] = parameters.values["stages"]
+        seconds = _FIELD_SECONDS * fixed.size + sum(_stage_seconds(stage, fixed, moving) for stage in stages)
+        return Cost(
+            memory=_IMPORT_BYTES + _BYTES_PER_VOXEL * (fixed.size + moving.size),
+            cpu_seconds=round(seconds, 1),
+        )
+
+    def environment(self, threads: int) -> Mapping[str, str]:
+        """ITK's thread pool is sized by its variable alone: asking the filter for threads crashes it.
+
+        OpenBLAS is held to one because it would start its threads at import, before a fork.
+        """
+        return {
+            "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+
+    def warm(self) -> None:
+        """Import itk and resolve the wrapped classes used here (12 CPU seconds, 0.8 GB, no threads)."""
+        import itk
+
+        image_type, _, _ = _classes(itk)
+        image_type.New()
+        cube = np.zeros((2, 2, 2), np.float32)
+        grid = Grid((2, 2, 2))
+        itk.GetArrayFromImage(_image(itk, cube, grid, "the warm-up image"))
+        _image(itk, cube.astype(np.uint8), grid, "the warm-up mask")
+        itk.ParameterObject.New().AddParameterMap({"Transform": ["BSplineTransform"]})
+
+    def register(self, task: Task, parameters: Parameters) -> Registration:
+        """Run every stage and sample the whole chain on the fixed grid.
+
+        Raises
+        ------
+        InputError
+            If a grid is sheared: ITK images have orthogonal axes.
+        EngineError
+            If elastix stops with an error or gives no usable field.
+        """
+        import itk
+
+        _, elastix_type, _ = _classes(itk)
+        stages, overrides = _held(parameters.values["stages"], task.seed)
+        method = elastix_type.New()
+        method.SetFixedImage(_volume_image(itk, task.fixed, "fixed image"))
+        method.SetMovingImage(_volume_image(itk, task.moving, "moving image"))
+        fixed_mask, mask_source = _fixed_mask(task, _foreground_margin(stages, parameters.preset))
+        if fixed_mask is not None:
+            method.SetFixedMask(_mask_image(itk, fixed_mask, "fixed mask"))
+        if task.moving_mask is not None:
+            method.SetMovingMask(_mask_image(itk, task.moving_mask, "moving mask"))
+        settings = itk.ParameterObject.New()
+        for stage in stages:
+            settings.AddParameterMap(stage)
+        method.SetParameterObject(settings)
+        method.SetOutputDirectory(str(task.scratch))
+        method.SetLogFileName(_LOG)
+        method.LogToFileOn()
+        method.LogToConsoleOn()
+        try:
+            method.Update()
+        except RuntimeError as error:
+            raise EngineError(_complaint(_summary(task.scratch), str(error))) from error
+        summary = _summary(task.scratch)
+        world = _world_displacements(itk, method, task)
+        return Registration(
+            field=DisplacementField.from_world(world, task.fixed.grid, task.moving.grid),
+            details={
+                "stages": _stage_details(stages, summary),
+                "overrides": overrides,
+                "unused": [key for key in summary.unused if key != FOREGROUND_MASK],
+                "fixed_mask": mask_source,
+                "itk_threads": int(itk.MultiThreaderBase.GetGlobalDefaultNumberOfThreads()),
+            },
+        )
+
+
+# -- parameters ---------------------------------------------------------------------------------
+
+
+def _parts(source: str) -> list[str]:
+    """The stages a source names; a ``+`` inside the path of an existing file is not a joint."""
+    if Path(source).is_file():
+        return [source]
+    parts = source.split("+")
+    if not all(parts):
+        raise InputError(f"{source!r} names an empty stage; join presets or files by one +")
+    return parts
+
+
+def _resolve(part: str) -> Path:
+    path = presets.find("elastix", part)
+    if path.suffix != ".txt":
+        raise InputError(f"{path}: elastix's parameter files end in .txt; rename it if it is one")
+    return path
+
+
+def _foreground_margin(stages: Sequence[ParameterMap], name: str) -> float | None:
+    """The widest margin in millimetres any stage asks for (elastix has one mask for all stages)."""
+    margins = []
+    for stage in stages:
+        if FOREGROUND_MASK in stage:
+            value = first_value(stage, FOREGROUND_MASK, "")
+            try:
+                margins.append(float(value))
+            except ValueError:
+                margins.append(float("nan"))
+            if not 0 <= margins[-1] <= 1000:
+                raise InputError(
+                    f"{name}: ({FOREGROUND_MASK} {value}) must be the mask's margin in millimetres, such as 3"
+                )
+    return max(margins, default=None)
+
+
+def _held(
+    stages: Sequence[ParameterMap], seed: int
+) -> tuple[list[dict[str, list[str]]], list[dict[str, Any]]]:
+    """The stages as elastix receives them, and what differs from the files."""
+    held, changes = [], []
+    for number, values in enumerate(stages):
+        stage = {key: list(given) for key, given in values.items()}
+        wanted = {
+            key: (value, reason)
+            for key, (value, default, reason) in OVERRIDES.items()
+            if first_value(stage, key, default) != value
+        }
+        if "RandomSeed" not in stage:
+            wanted["RandomSeed"] = (str(seed), "the file has no seed")
+        for key, (value, reason) in wanted.items():
+            changes.append(
+                {"stage": number, "key": key, "file": stage.get(key), "used": value, "why": reason}
+            )
+            stage[key] = [value]
+        held.append(stage)
+    return held, changes
+
+
+def _stage_seconds(stage: ParameterMap, fixed: Grid, moving: Grid) -> float:
+    """CPU seconds of one stage: image pyramids, then the samples of every metric in every iteration."""
+    levels = int(first_value(stage, "NumberOfResolutions", "3"))
+    iterations = _counts(stage, "MaximumNumberOfIterations", 500, levels)
+    drawn = "Random" in first_value(stage, "ImageSampler", "Random")
+    common = _counts(stage, "NumberOfSpatialSamples", 5000, levels) if drawn else [fixed.size] * levels
+    seconds = _PYRAMID_SECONDS * levels * (fixed.size + moving.size) + _ITERATION_SECONDS * sum(iterations)
+    for index, metric in enumerate(stage.get("Metric", [""])):
+        own = f"ImageSampler{index}NumberOfSpatialSamples"
+        samples = _counts(stage, own, 0, levels) if own in stage else common
+        each = next(cost for part, cost in _SAMPLE_SECONDS.items() if part in metric)
+        seconds += each * sum(n * rounds for n, rounds in zip(samples, iterations, strict=True))
+    return seconds
+
+
+def _counts(stage: ParameterMap, key: str, default: int, levels: int) -> list[int]:
+    values = per_resolution(stage, key, str(default), levels)
+    return [int(value) if value.isdecimal() else default for value in values]
+
+
+# -- masks ----------------------------------------------------------------------------------------
+
+
+def _fixed_mask(task: Task, margin: float | None) -> tuple[Volume | None, str]:
+    """The mask samples are drawn from, and where it comes from."""
+    if task.fixed_mask is not None:
+        return task.fixed_mask, "given"
+    if margin is None:
+        return None, "none"
+    mask = _foreground(task.fixed, margin)
+    if mask is None:
+        return None, "none: the fixed image has no empty background"
+    return mask, f"the fixed image's voxels above 0 and {margin:g} mm around them"
+
+
+def _foreground(image: Volume, margin: float) -> Volume | None:
+    """Voxels above zero dilated by a box, or None when this would leave almost nothing out."""
+    from scipy.ndimage import maximum_filter
+
+    size = [2 * round(margin / spacing) + 1 for spacing in image.grid.spacing]
+    mask = maximum_filter((image.array > 0).astype(np.uint8), size=size, mode="constant")
+    if not 0 < mask.mean() < 0.95:
+        return None
+    return Volume(mask, image.grid)
+
+
+# -- images -------------------------------------------------------------------------------------
+
+
+def _classes(itk: Any) -> tuple[Any, Any, Any]:
+    """The wrapped image, registration and field classes (itk imports them at first touch)."""
+    image = itk.Image[itk.F, 3]
+    return image, itk.ElastixRegistrationMethod[image, image], itk.TransformixFilter[image]
+
+
+def _volume_image(itk: Any, volume: Volume, what: str) -> Any:
+    array = np.asarray(volume.array, dtype=np.float32)
+    return _image(itk, array, volume.grid, f"the {what} {volume.path or ''}".rstrip())
+
+
+def _mask_image(itk: Any, mask: Volume, what: str) -> Any:
+    return _image(itk, (mask.array > 0).astype(np.uint8), mask.grid, f"the {what} {mask.path or ''}".rstrip())
+
+
+def _image(itk: Any, array: NDArray[Any], grid: Grid, what: str) -> Any:
+    """An ITK image of an (X, Y, Z) array: LPS world, numpy axes reversed.
+
+    Raises
+    ------
+    InputError
+        If the grid's axes are not orthogonal.
+    """
+    spacing = np.array(grid.spacing)
+    direction = grid.affine[:3, :3] / spacing
+    if np.abs(direction.T @ direction - np.eye(3)).max() > _SHEAR_TOLERANCE:
+        raise InputError(
+            f"{what} lies on a sheared grid, which an ITK image cannot have; "
+            "resample it to a grid with orthogonal axes first"
+        )
+    image = itk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
+    image.SetSpacing([float(s) for s in spacing])
+    image.SetOrigin([float(o) for o in _RAS_TO_LPS * grid.affine[:3, 3]])
+    image.SetDirection(itk.GetMatrixFromArray(np.ascontiguousarray(_RAS_TO_LPS[:, None] * direction)))
+    return image
+
+
+def _world_displacements(itk: Any, method: Any, task: Task) -> NDArray[np.float64]:
+    """The chain of all stages as (X, Y, Z, 3) RAS+ millimetres on the fixed grid."""
+    image_type, _, transformix_type = _classes(itk)
+    sampler = transformix_type.New()
+    sampler.SetMovingImage(image_type.New())  # asked for, but an empty one is not resampled
+    sampler.SetTransformParameterObject(method.GetTransformParameterObject())
+    # The transform itself, not its parameters as decimal text.
+    sampler.SetCombinationTransform(method.GetCombinationTransform())
+    sampler.ComputeDeformationFieldOn()
+    sampler.SetOutputDirectory(str(task.scratch))
+    sampler.LogToConsoleOn()
+    try:
+        sampler.Update()
+    except RuntimeError as error:
+        raise EngineError(f"elastix registered, but its field could not be sampled: {error}") from error
+    lps = itk.GetArrayFromImage(sampler.GetOutputDeformationField()).transpose(2, 1, 0, 3)
+    if lps.shape != (*task.fixed.grid.shape, 3):
+        raise EngineError(
+            f"elastix gave a field of shape {lps.shape} for a fixed grid of {task.fixed.grid.shape}"
+        )
+    world = np.asarray(lps * _RAS_TO_LPS, dtype=np.float64)
+    if not np.isfinite(world).all():
+        raise EngineError("elastix gave a field with NaN or infinite displacements")
+    return world
+
+
+# -- the run's log ------------------------------------------------------------------------------
+
+
+def _summary(folder: Path) -> LogSummary:
+    path = folder / _LOG
+    return read_log(path.read_text(errors="replace") if path.is_file() else "")
+
+
+def _complaint(summary: LogSummary, raised: str) -> str:
+    """elastix's last words as one sentence."""
+    where = ""
+    if summary.resolutions:
+        last = summary.resolutions[-1]
+        where = f" in stage {last['stage']}, resolution {last['resolution']}, iteration {last['iterations']}"
+    said = "; ".join(summary.errors[-3:]) or raised.strip().splitlines()[-1]
+    return f"elastix stopped{where}: {said}"
+
+
+def _stage_details(stages: Sequence[ParameterMap], summary: LogSummary) -> list[dict[str, Any]]:
+    return [
+        {
+            "transform": first_value(stage, "Transform", ""),
+            "metric": stage.get("Metric", []),
+            "seed": first_value(stage, "RandomSeed", ""),
+            "resolutions": [
+                {key: value for key, value in row.items() if key != "stage"}
+                for row in summary.resolutions
+                if row["stage"] == number
+            ],
+        }
+        for number, stage in enumerate(stages)
+    ]

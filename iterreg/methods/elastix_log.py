@@ -1,0 +1,71 @@
+"""What elastix's log says about a run: how every resolution ended, what was ignored, what went wrong."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["LogSummary", "read_log"]
+
+_ERROR = re.compile(r"ITK ERROR: (?:\w+\(0x[0-9a-f]+\): )?(?P<said>.+)|^ERROR: (?P<plain>.+)")
+
+
+@dataclass(frozen=True)
+class LogSummary:
+    """A run in numbers.
+
+    Attributes
+    ----------
+    resolutions
+        In the order they ran, over all stages: ``stage`` and ``resolution`` (from 0), ``iterations``,
+        ``metric`` (the last value; of the last samples where every iteration draws new ones),
+        ``stop`` and ``seconds`` of wall time. What the log does not say is None.
+    unused
+        Keys of the parameter files that no component of elastix asked for.
+    errors
+        What elastix called an error, in its own words.
+    """
+
+    resolutions: tuple[dict[str, Any], ...]
+    unused: tuple[str, ...] = ()
+    errors: tuple[str, ...] = field(default=())
+
+
+def read_log(text: str) -> LogSummary:
+    """Summarise the text of an ``elastix.log``, complete or broken off anywhere."""
+    resolutions: list[dict[str, Any]] = []
+    unused: list[str] = []
+    errors: list[str] = []
+    columns: list[str] = []
+    stage = -1
+    for line in text.splitlines():
+        if line.startswith("Resolution:"):
+            number = int(line.partition(":")[2])
+            stage += number == 0
+            columns = []
+            nothing_yet = {"metric": None, "stop": None, "seconds": None}
+            resolutions.append({"stage": stage, "resolution": number, "iterations": 0, **nothing_yet})
+        elif line.startswith("1:ItNr"):
+            columns = line.split("\t")
+        elif columns and line[:1].isdigit():
+            row = dict(zip(columns, line.split("\t"), strict=False))
+            resolutions[-1]["iterations"] += 1
+            resolutions[-1]["metric"] = _number(row.get("2:Metric", ""))
+        elif line.startswith("Stopping condition:") and resolutions:
+            resolutions[-1]["stop"] = line.partition(":")[2].strip(" .")
+        elif line.startswith("Time spent in resolution") and resolutions:
+            resolutions[-1]["seconds"] = _number(line.rpartition(":")[2])
+            columns = []
+        elif line.strip().startswith("Unused parameter:"):
+            unused.append(line.partition(":")[2].strip())
+        elif found := _ERROR.search(line):
+            errors.append((found["said"] or found["plain"]).strip())
+    return LogSummary(tuple(resolutions), tuple(dict.fromkeys(unused)), tuple(dict.fromkeys(errors)))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
