@@ -11,8 +11,10 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from iterreg.errors import EngineError, InputError
 from iterreg.field import DisplacementField
+from iterreg.io.itk import from_itk
 from iterreg.methods import presets
 from iterreg.methods.base import Cost, Parameters, Registration, Task
 from iterreg.methods.toml_parameters import from_mapping, plain, read_toml, setting
@@ -263,7 +266,7 @@ class SyN:
         Raises
         ------
         InputError
-            If an image's affine shears, or nothing is left of an image or mask.
+            If an image's affine shears, an image or a mask is empty, or the images do not meet in the world.
         EngineError
             If antsRegistration fails or does not write what it should.
         """
@@ -271,6 +274,7 @@ class SyN:
 
         settings = _settings(parameters)
         fixed, moving = _engine_grid(task.fixed), _engine_grid(task.moving)
+        _check(task, settings)
         boxes = _boxes(task, settings)
         images = _ants_images(task, settings, (fixed, moving), boxes)
         pointers = {name: str(get_pointer_string(image)) for name, image in images.items()}
@@ -284,7 +288,7 @@ class SyN:
             output=str(prefix),
             seed=task.seed,
         )
-        log = _run("antsRegistration", arguments)
+        log = _run("antsRegistration", arguments, task.scratch)
         forward, backward = _transforms(prefix, settings)
         del images
         vectors = _composed(forward, fixed, moving, task.scratch / "forward.nii")
@@ -413,6 +417,31 @@ def _engine_grid(volume: Volume) -> Grid:
     return Grid(volume.grid.shape, affine)
 
 
+def _check(task: Task, settings: Settings) -> None:
+    """Refuse what antsRegistration takes without a word and answers with an undeformed field."""
+    for volume in (task.fixed, task.moving):
+        name = volume.path or "an image"
+        low, high = float(volume.array.min()), float(volume.array.max())
+        if not np.isfinite([low, high]).all():
+            raise InputError(f"{name}: holds NaN or infinite intensities; replace them before registration")
+        if low == high:
+            raise InputError(f"{name}: every voxel is {low:g}, there is nothing to register")
+    if settings.linear.initialization == "none":
+        fixed, moving = task.fixed.grid, task.moving.grid
+        ends = np.array([np.zeros(3), np.asarray(moving.shape) - 1.0])
+        mapped = fixed.world_to_voxel(moving.voxel_to_world(_corners(ends)))
+        if (mapped.max(axis=0) < 0).any() or (mapped.min(axis=0) > np.asarray(fixed.shape) - 1).any():
+            raise InputError(
+                f"{task.moving.path or 'the moving image'}: does not meet the fixed image anywhere in the "
+                'world; set linear.initialization = "center_of_mass", or correct the affine in its header'
+            )
+
+
+def _corners(ends: FloatArray) -> FloatArray:
+    """The eight corners (8, 3) of a box given by its (2, 3) ends."""
+    return np.array(np.meshgrid(*ends.T)).reshape(3, -1).T
+
+
 def _whole(grid: Grid) -> Box:
     x, y, z = grid.shape
     return ((0, x), (0, y), (0, z))
@@ -448,10 +477,6 @@ def _foreground(volume: Volume) -> FloatArray:
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
         where = np.flatnonzero(filled.any(axis=others))
-        if where.size == 0:
-            raise InputError(
-                f"{volume.path or 'an image'}: every voxel is zero, there is nothing to register"
-            )
         bounds[:, axis] = where[0], where[-1]
     return bounds
 
@@ -473,8 +498,7 @@ def _geometric_center(grid: Grid) -> FloatArray:
 def _joint(
     grid: Grid, own: FloatArray, other: Grid, theirs: FloatArray, shift: FloatArray, margin: float
 ) -> Box:
-    corners = np.array(np.meshgrid(*theirs.T)).reshape(3, -1).T
-    mapped = grid.world_to_voxel(other.voxel_to_world(corners) + shift)
+    mapped = grid.world_to_voxel(other.voxel_to_world(_corners(theirs)) + shift)
     points = np.concatenate([own, mapped])
     room = margin / np.asarray(grid.spacing)
     low = np.maximum(np.floor(points.min(axis=0) - room), 0).astype(int)
@@ -531,49 +555,74 @@ def _ants_image(array: NDArray[Any], grid: Grid, box: Box, pixel: str = "float")
 # -- running ----------------------------------------------------------------------------------------
 
 
-def _run(program: str, arguments: Sequence[str]) -> str:
-    """Call one of antspyx's programs and return what it printed, where standard output is a file.
+def _run(program: str, arguments: Sequence[str], folder: Path) -> str:
+    """Call one of antspyx's programs and return what it printed.
 
     Raises
     ------
     EngineError
-        If it fails.
+        If it fails, or if it caught an exception and went on: antsRegistration skips a stage that fails, and
+        its exit code says nothing of it.
     """
     from ants.internal import get_lib_fn
 
-    start = _written()
-    print(program, *arguments, flush=True)
-    try:
-        code = get_lib_fn(program)(list(arguments))
-    except RuntimeError as error:
-        raise EngineError(f"{program} failed: {error}{_tail(_printed_since(start))}") from error
-    log = _printed_since(start)
+    with _printed(folder / f"{program}.log") as printed:
+        print(program, *arguments, flush=True)
+        try:
+            code = get_lib_fn(program)(list(arguments))
+        except RuntimeError as error:
+            raise EngineError(f"{program} failed: {error}{_tail(printed())}") from error
+        log = printed()
     if code != 0:
         raise EngineError(f"{program} failed with exit code {code}{_tail(log)}")
+    if "Exception caught" in log:
+        reason = re.search(r"ITK ERROR: *(.+)", log)
+        raise EngineError(
+            f"{program} could not finish a stage: {reason[1].strip()}"
+            if reason
+            else f"{program} failed{_tail(log)}"
+        )
     return log
 
 
-def _written() -> int:
-    """Bytes standard output holds so far (0 when it is no file)."""
-    sys.stdout.flush()
-    ctypes.CDLL(None).fflush(None)
+@contextmanager
+def _printed(path: Path) -> Iterator[Callable[[], str]]:
+    """Read back what is printed from here on, by this process's C++ code too.
+
+    A job's standard output is a file, which is read where it grows. Anything else (a terminal, a pipe) is
+    replaced by the file `path` meanwhile, and gets its content afterwards.
+    """
+    _flush()
+    before = os.fstat(1)
+    if stat.S_ISREG(before.st_mode):
+        start, source = before.st_size, Path("/proc/self/fd/1")
+        yield lambda: _read(source, start)
+        return
+    keep = os.dup(1)
     try:
-        return os.fstat(1).st_size
-    except OSError:
-        return 0
+        with path.open("wb") as stream:
+            os.dup2(stream.fileno(), 1)
+        yield lambda: _read(path, 0)
+    finally:
+        _flush()
+        os.dup2(keep, 1)
+        os.close(keep)
+        print(_read(path, 0), end="", flush=True)
 
 
-def _printed_since(start: int) -> str:
-    _written()
+def _read(path: Path, start: int) -> str:
+    _flush()
     try:
-        # Standard output is open for writing only; a regular file behind it can be opened again to be read.
-        if not Path("/proc/self/fd/1").resolve().is_file():
-            return ""
-        with Path("/proc/self/fd/1").open("rb") as stream:
+        with path.open("rb") as stream:
             stream.seek(start)
             return stream.read().decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 def _tail(log: str, lines: int = 6) -> str:
@@ -647,7 +696,7 @@ def _composed(chain: Sequence[str], start: Grid, end: Grid, path: Path) -> NDArr
     for transform in chain:
         arguments += ["-t", transform]
     arguments += ["--float", "0", "-v", "0", "-e", "0", "-f", "0"]
-    _run("antsApplyTransforms", arguments)
+    _run("antsApplyTransforms", arguments, path.parent)
     if not path.is_file():
         raise EngineError("antsApplyTransforms ended without error, but did not write the composed field")
     stored = np.asarray(cast(Any, nib.nifti1.load)(path).dataobj, dtype=np.float32)
@@ -656,5 +705,4 @@ def _composed(chain: Sequence[str], start: Grid, end: Grid, path: Path) -> NDArr
         raise EngineError(
             f"antsApplyTransforms wrote a field of shape {stored.shape}, not a finite one on {start.shape}"
         )
-    ras = stored[:, :, :, 0, :] * np.array([-1, -1, 1], np.float32)
-    return DisplacementField.from_world(ras, start, end).vectors
+    return from_itk(stored, start, end).vectors
