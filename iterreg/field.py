@@ -381,8 +381,8 @@ class DisplacementField:
 
 
 def _slabs(shape: tuple[int, int, int]) -> Iterator[slice]:
-    """Ranges of the first axis of about a million voxels: float64 work without float64 copies of a field."""
-    step = max(1, 2**20 // (shape[1] * shape[2]))
+    """Ranges of the first axis of about 2^18 voxels: float64 work without float64 copies of a field."""
+    step = max(1, 2**18 // (shape[1] * shape[2]))
     for start in range(0, shape[0], step):
         yield slice(start, min(start + step, shape[0]))
 
