@@ -44,6 +44,15 @@ _IMPORT_BYTES = 270 * 2**20
 _BOX_OF_A_BRAIN = 0.62  # the share of the grid that is left by cropping, on skull-stripped MNI-sized volumes
 
 
+def _check_levels(*lists: Sequence[float]) -> None:
+    counts = [len(values) for values in lists]
+    if len(set(counts)) > 1 or not counts[0]:
+        raise InputError(
+            "iterations, shrink_factors and smoothing_sigmas need one value per level each, "
+            f"got {counts[0]}, {counts[1]} and {counts[2]}"
+        )
+
+
 @dataclass(frozen=True)
 class Metric:
     """The similarity of the SyN stage.
@@ -84,12 +93,7 @@ class Pyramid:
     smoothing_sigmas: tuple[float, ...] = setting((3.0, 2.0, 1.0, 0.0), minimum=0, maximum=64)
 
     def __post_init__(self) -> None:
-        counts = len(self.iterations), len(self.shrink_factors), len(self.smoothing_sigmas)
-        if len(set(counts)) > 1 or not self.iterations:
-            raise InputError(
-                "iterations, shrink_factors and smoothing_sigmas need one value per level each, "
-                f"got {counts[0]}, {counts[1]} and {counts[2]}"
-            )
+        _check_levels(self.iterations, self.shrink_factors, self.smoothing_sigmas)
 
 
 @dataclass(frozen=True)
@@ -147,10 +151,7 @@ class Linear:
     window: int = setting(10, minimum=2)
 
     def __post_init__(self) -> None:
-        try:
-            Pyramid(self.iterations, self.shrink_factors, self.smoothing_sigmas)
-        except InputError as error:
-            raise InputError(f"linear: {error}") from error
+        _check_levels(self.iterations, self.shrink_factors, self.smoothing_sigmas)
 
 
 @dataclass(frozen=True)
@@ -648,7 +649,8 @@ def _levels(log: str) -> list[dict[str, Any]]:
             "stage": "syn" if match[1] == "1" else "linear",
             "iterations": number,
             "metric": float(match[3]),
-            "convergence": convergence if np.isfinite(convergence) else None,
+            # Infinite, or the largest number, until the window is full.
+            "convergence": convergence if abs(convergence) < 1e300 else None,
         }
     return levels
 

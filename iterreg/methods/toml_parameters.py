@@ -115,7 +115,8 @@ def _table(content: Any, kind: Any, source: str, prefix: str) -> Any:
     try:
         return kind(**values)
     except InputError as error:
-        raise InputError(f"{source}: {error}") from error
+        where = f"{source}: [{prefix.rstrip('.')}]" if prefix else f"{source}:"
+        raise InputError(f"{where} {error}") from error
 
 
 def _nearest(key: str, fields: Mapping[str, Any], prefix: str) -> str:
