@@ -1,0 +1,416 @@
+"""Packs a set of fields for submission: ``folder.zip/folder/disp_*.nii.gz``, refusing what would be rejected.
+
+One missing or misshapen field aborts the whole official evaluation, so everything the evaluator
+will ask for is asked for here first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+from joblib import Parallel, delayed
+
+from iterreg.batch.runfolder import RunFolder
+from iterreg.batch.survey import Entry, survey
+from iterreg.dataset import Dataset, Pair, Scan, open_dataset
+from iterreg.errors import InputError
+from iterreg.io.challenge import check_vectors, field_name
+from iterreg.io.nifti import check_folder, read_vectors, stored_shape
+from iterreg.jobs.atomic import atomic_path
+from iterreg.jobs.resources import available_cores, format_bytes
+from iterreg.volume import read_grid
+
+__all__ = [
+    "FieldSet",
+    "Inspection",
+    "Member",
+    "Origin",
+    "Packed",
+    "dataset_of",
+    "find_fields",
+    "inspect",
+    "pack",
+]
+
+FOLDER = "folder"
+"""The name the challenge gives to the one folder inside the zip."""
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: the same fields give the same bytes
+_READERS = 4  # fields held in memory at once while a plain folder is read
+_ENDINGS = (".nii.gz", ".nii", ".npz", ".mha", ".mhd", ".nrrd")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The run that made a set of fields: its folder and the content of its ``run.json``."""
+
+    run: RunFolder
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FieldSet:
+    """A folder of fields.
+
+    Attributes
+    ----------
+    name
+        What to call the set: the arm's name, or the folder's.
+    folder
+        Holds ``disp_*.nii.gz``.
+    origin
+        The run they come from, None for a plain folder.
+    """
+
+    name: str
+    folder: Path
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """A verified field: the pair's file, its size in bytes and its SHA-256."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found in a set of fields.
+
+    Attributes
+    ----------
+    members
+        The fields that are fit to be packed, in the data set's order.
+    errors
+        One sentence for each thing the evaluator would reject, or that is not what was written.
+    notes
+        One sentence for each thing worth knowing.
+    """
+
+    members: tuple[Member, ...]
+    errors: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A written zip: its path, number of fields, size in bytes and SHA-256."""
+
+    path: Path
+    fields: int
+    size: int
+    sha256: str
+
+
+# -- which fields, and which are asked for ------------------------------------------------------------
+
+
+def find_fields(path: str | Path, *, arm: str | None = None) -> FieldSet:
+    """The fields that a path names.
+
+    Parameters
+    ----------
+    path
+        A run folder, an arm's folder in it (or the arm's ``fields``), or any folder of ``disp_*.nii.gz``.
+    arm
+        Which arm of a run; needed when it has several.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder or arm, or the arm is not named where it must be.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "there is no such folder"
+        raise InputError(f"{path}: {what}; name a run folder, an arm in it, or a folder of disp_*.nii.gz")
+    if RunFolder(path).record.is_file():
+        return _arm_of(RunFolder(path), arm)
+    place = path.resolve()
+    for named in (place, place.parent if place.name == "fields" else place):
+        run = RunFolder(named.parent)
+        if run.record.is_file() and named.name in run.read()["arms"]:
+            if arm not in (None, named.name):
+                raise InputError(f"{path}: is arm {named.name!r}, but --arm says {arm!r}; leave --arm out")
+            return _arm_of(run, named.name)
+    if arm is not None:
+        raise InputError(
+            f"{path}: is not a run folder (it has no run.json), so it has no arm; leave --arm out"
+        )
+    return FieldSet(place.name, path)
+
+
+def _arm_of(run: RunFolder, arm: str | None) -> FieldSet:
+    record = run.read()
+    arms = list(record["arms"])
+    if arm is None and len(arms) == 1:
+        arm = arms[0]
+    if arm is None or arm not in arms:
+        said = "a submission holds one arm" if arm is None else f"has no arm {arm!r}"
+        raise InputError(f"{run.path}: {said}; choose with --arm among {', '.join(arms) or '(none)'}")
+    return FieldSet(arm, run.arm(arm).fields, Origin(run, record))
+
+
+def dataset_of(fields: FieldSet) -> Dataset:
+    """The data set a run was asked to register, as far as the run folder knows it.
+
+    A json or csv that is still where it was is read again, all of it: a run of some of its pairs is not a
+    submission. Otherwise it is the pairs of ``run.json``.
+
+    Raises
+    ------
+    InputError
+        If the fields are not a run's.
+    """
+    if fields.origin is None:
+        raise InputError(
+            f"{fields.folder}: is not part of a run, so which fields are needed must be said; "
+            "give the data set's json with --dataset"
+        )
+    run, record = fields.origin.run, fields.origin.record
+    source = Path(record["dataset"]["source"])
+    asked = tuple(_pair_of(entry) for entry in record["pairs"])
+    if source.is_file() and source.suffix.lower() in (".json", ".csv", ".tsv"):
+        whole = open_dataset(source)
+        if {pair.name for pair in asked} <= {pair.name for pair in whole.pairs}:
+            return whole
+    return Dataset(
+        str(record["dataset"]["name"]),
+        asked,
+        source,
+        notes=(f"the pairs are those that {run.record} was asked for; "
+               "name the challenge's json with --dataset to be held to it",),
+    )  # fmt: skip
+
+
+def _pair_of(entry: Mapping[str, str]) -> Pair:
+    """A pair from its entry in ``run.json``."""
+    ends = [end.rpartition("_") for end in entry["case"].split("<--")]
+    fixed, moving = (
+        Scan(Path(entry[role]), subject, modality)
+        for role, (subject, _, modality) in zip(("fixed", "moving"), ends, strict=True)
+    )
+    return Pair(fixed, moving, entry["task"])
+
+
+# -- inspection ---------------------------------------------------------------------------------------
+
+
+def inspect(fields: FieldSet, dataset: Dataset, *, ignore_extra: bool = False) -> Inspection:
+    """Hold a set of fields to what the official evaluator will ask of it.
+
+    A run's fields are proven by their jobs' statuses and digests (they were read back and found finite
+    when they were written); a plain folder's are read whole.
+
+    Parameters
+    ----------
+    ignore_extra
+        Take note of fields that belong to no pair of the data set, instead of refusing them.
+
+    Returns
+    -------
+    Inspection
+        Errors first about the names in the folder, then pair by pair.
+    """
+    wanted = {field_name(pair.name): pair for pair in dataset.pairs}
+    errors, notes = [], list(dataset.notes)
+    if len(wanted) < len(dataset.pairs):
+        errors.append(
+            f"{dataset.source}: {len(dataset.pairs) - len(wanted)} of its pairs share a field's name with "
+            "another; `iterreg check` names them"
+        )
+    misnamed: set[str] = set()
+    for path in sorted(fields.folder.iterdir()) if fields.folder.is_dir() else ():
+        if path.name.startswith(".") or path.name in wanted or _is_sidecar(path, wanted):
+            continue
+        if not path.name.lower().startswith("disp") and not path.name.lower().endswith(_ENDINGS):
+            notes.append(f"{path}: is no field and is left out")
+            continue
+        sentence, meant = _explain(path, wanted)
+        if meant:
+            misnamed.add(meant)
+        (errors if meant or not ignore_extra else notes).append(sentence)
+    shapes = {name: _shape(pair, dataset) for name, pair in wanted.items()}
+    unknown = sum(shape is None for shape in shapes.values())
+    if unknown:
+        notes.append(
+            f"the shape of {unknown} fields could not be compared: {dataset.source.name} promises none and "
+            "the fixed images are not there (say where with --root)"
+        )
+    members: list[Member] = []
+    asked = {name: pair for name, pair in wanted.items() if name not in misnamed}
+    for found in (
+        _proven(fields.origin, fields.name, asked, shapes)
+        if fields.origin
+        else _read(fields.folder, asked, shapes)
+    ):
+        if isinstance(found, Member):
+            members.append(found)
+        else:
+            errors.append(found)
+    return Inspection(tuple(members), tuple(errors), tuple(notes))
+
+
+def _is_sidecar(path: Path, wanted: Mapping[str, Pair]) -> bool:
+    return path.suffix == ".json" and path.with_suffix(".nii.gz").name in wanted
+
+
+def _explain(path: Path, wanted: Mapping[str, Pair]) -> tuple[str, str]:
+    """Why a file that looks like a field is none that is asked for, and the field it was meant to be."""
+    for name, pair in wanted.items():
+        if (path.parent / name).exists():
+            continue
+        f, m = pair.fixed, pair.moving
+        right, short = name.removesuffix(".nii.gz"), f"disp_{f.subject}_{m.subject}"
+        stem = path.name.lower()
+        for ending in _ENDINGS:
+            stem = stem.removesuffix(ending)
+        if stem in {form.lower() for form in (right, short, f"disp_{pair.long_name}", right[5:])}:
+            return f"{path}: the evaluator looks for {name} and no other name; {_rename(path)}", name
+        swapped = (
+            f"disp_{m.subject}_{f.subject}",
+            f"disp_{m.subject}_{m.modality}_{f.subject}_{f.modality}",
+        )
+        if stem in {form.lower() for form in swapped}:
+            return (
+                f"{path}: names the moving image first, and {name} is asked for; rename it if its "
+                f"vectors lie on the grid of {f.path.name} and point into {m.path.name}, otherwise register "
+                "the pair again"
+            ), name
+    return f"{path}: belongs to no pair of the data set; remove it, or let --ignore-extra leave it out", ""
+
+
+def _rename(path: Path) -> str:
+    if path.name.endswith(".nii.gz"):
+        return "rename it"
+    return "convert it with `iterreg convert --to challenge`"
+
+
+def _shape(pair: Pair, dataset: Dataset) -> tuple[int, int, int] | None:
+    """The shape of the pair's fixed grid: promised by the data set, else read from the fixed image."""
+    if dataset.promised_shape is not None:
+        return dataset.promised_shape
+    return read_grid(pair.fixed.path).shape if pair.fixed.path.is_file() else None
+
+
+_Shapes = Mapping[str, tuple[int, int, int] | None]
+
+
+def _proven(origin: Origin, arm: str, wanted: Mapping[str, Pair], shapes: _Shapes) -> Iterator[Member | str]:
+    """A run's fields, by their statuses, digests and headers."""
+    begun = {entry["name"] for entry in origin.record["pairs"]}
+    mine = {"arms": [arm], "pairs": [{"name": pair.name} for pair in wanted.values()]}
+    for entry, name in zip(survey(origin.run, mine, verify=True), wanted, strict=True):
+        path = origin.run.arm(arm).fields / name
+        if entry.state != "done":
+            yield f"{path}: {_undone(entry, entry.pair in begun)}"
+            continue
+        shape, stored = shapes[name], stored_shape(path)
+        if shape is not None and stored not in ((*shape, 3), (3, *shape)):
+            yield (
+                f"{path}: has shape {_times(stored)} where {_times(shape)}x3 is needed; "
+                "its fixed image is not as the data set promises, `iterreg check` says more"
+            )
+            continue
+        written = entry.status["field"]
+        yield Member(path, int(written["bytes"]), str(written["sha256"]))
+
+
+def _undone(entry: Entry, begun: bool) -> str:
+    if entry.state == "failed":
+        return f"is missing, its job failed ({entry.why}); run the same command again, it repeats what failed"
+    if entry.state == "running":
+        return "is still being computed; wait for its end"
+    if entry.state == "damaged":
+        return entry.why.partition(": ")[2]
+    if begun:
+        return "is missing, its job has not ended; run the same command again"
+    return "is missing, the run was never asked for this pair; run without --first, --pairs and --task"
+
+
+def _read(folder: Path, wanted: Mapping[str, Pair], shapes: _Shapes) -> Sequence[Member | str]:
+    """A plain folder's fields, each read to its end."""
+    return list(
+        Parallel(n_jobs=min(_READERS, available_cores()), backend="threading")(
+            delayed(_read_one)(folder / name, shapes[name]) for name in wanted
+        )
+    )
+
+
+def _read_one(path: Path, shape: tuple[int, int, int] | None) -> Member | str:
+    if not path.is_file():
+        return f"{path}: is missing; one missing field aborts the whole official evaluation"
+    try:
+        stored = read_vectors(path).array
+        if shape is None:
+            shape = stored.shape[1:] if stored.shape[0] == 3 else stored.shape[:3]
+        check_vectors(stored, path, shape)
+        with path.open("rb") as stream:
+            return Member(path, path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
+    except InputError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror}); copy it again"
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+# -- packing ------------------------------------------------------------------------------------------
+
+
+def pack(members: Sequence[Member], out: str | Path) -> Packed:
+    """Write the zip, whole or not at all; the same fields give the same bytes.
+
+    The fields are compressed already and are stored as they are.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to pack, a field is no longer what was inspected, or the zip cannot be written.
+    """
+    out = Path(out)
+    if not members:
+        raise InputError(f"{out}: there is no field to pack")
+    if out.suffix != ".zip" or out.is_dir():
+        raise InputError(f"{out}: is not the name of a zip file; end --out in .zip")
+    check_folder(out)
+    need, free = sum(member.size for member in members), shutil.disk_usage(out.parent).free
+    if need > free:
+        raise InputError(
+            f"{out}: {format_bytes(need)} are needed and {format_bytes(free)} are free; choose another --out"
+        )
+    try:
+        with atomic_path(out) as temporary, ZipFile(temporary, "w", ZIP_STORED) as archive:
+            for member in sorted(members, key=lambda member: member.path.name):
+                _store(archive, member)
+        with out.open("rb") as stream:
+            value = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+    return Packed(out, len(members), out.stat().st_size, value)
+
+
+def _store(archive: ZipFile, member: Member) -> None:
+    entry = ZipInfo(f"{FOLDER}/{member.path.name}", _EPOCH)
+    entry.create_system = 3  # Unix, wherever it is packed
+    entry.external_attr = 0o100644 << 16
+    entry.file_size = member.size
+    seen = hashlib.sha256()
+    with member.path.open("rb") as source, archive.open(entry, "w") as target:
+        while chunk := source.read(_CHUNK):
+            seen.update(chunk)
+            target.write(chunk)
+    if seen.hexdigest() != member.sha256:
+        raise InputError(f"{member.path}: changed while it was packed; pack again when nothing writes to it")
