@@ -14,7 +14,20 @@ __all__ = ["main"]
 
 
 
-COMMANDS = ("demo", "run", "plan", "status", "check", "methods", "doctor")
+COMMANDS = (
+    "demo",
+    "run",
+    "plan",
+    "status",
+    "check",
+    "package",
+    "warp",
+    "convert",
+    "inspect",
+    "methods",
+    "doctor",
+    "container",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from iterreg.dataset.base import Pair
-from iterreg.evaluation.landmarks import landmark_errors
+from iterreg.evaluation.landmarks import landmark_errors, mean_error
 from iterreg.evaluation.overlap import dice, mean_dice
 from iterreg.field import DisplacementField
 from iterreg.io.challenge import field_name, read_field
@@ -45,13 +45,13 @@ def score_field(field: DisplacementField, pair: Pair) -> dict[str, float]:
     if pair.fixed.labels and pair.moving.labels:
         fixed, moving = load_labels(pair.fixed.labels), load_labels(pair.moving.labels)
         warped = field.warp_labels(moving)
-        labels = sorted((set(np.unique(fixed.array)) & set(np.unique(moving.array))) - {0})
-        scores["dice"] = mean_dice(dice(fixed.array, warped.array, [int(label) for label in labels]))
+        names = [int(label) for label in np.unique(fixed.array) if label > 0]
+        scores["dice"] = mean_dice(dice(fixed.array, warped.array, names, moving=moving.array))
     if pair.fixed.landmarks and pair.moving.landmarks:
         fixed, moving = load_labels(pair.fixed.landmarks), load_labels(pair.moving.landmarks)
         errors = landmark_errors(fixed.array, field.warp_labels(moving).array)
-        found = [error for error in errors.values() if not math.isnan(error)]
-        scores["tre_voxels"] = float(np.mean(found)) if found else math.nan
+        found = {name: error for name, error in errors.items() if not math.isnan(error)}
+        scores["tre_voxels"] = mean_error(found)
     return scores
 
 
