@@ -110,7 +110,7 @@ def read_deformation_field(path: str | Path, fixed: Grid, moving: Grid) -> Displ
     InputError
         As `iterreg.io.itk.read_warp`.
     """
-    return densify([displacement_map(*itk_files.read_warp(path))], fixed, moving)
+    return itk_files.sample_warp(*itk_files.read_warp(path), fixed, moving)
 
 
 def write_deformation_field(path: str | Path, field: DisplacementField) -> None:

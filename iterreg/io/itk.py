@@ -29,7 +29,7 @@ from iterreg.io.pointmaps import (
 )
 from iterreg.volume import FloatArray, Grid
 
-__all__ = ["from_itk", "read_transforms", "read_warp", "to_itk", "write_warp"]
+__all__ = ["from_itk", "read_transforms", "read_warp", "sample_warp", "to_itk", "write_warp"]
 
 _TRANSFORM_SUFFIXES = (".h5", ".hdf5", ".hdf", ".mat", ".txt", ".tfm", ".xfm")
 _IMAGE_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -127,11 +127,28 @@ def read_transforms(files: Sequence[str | Path], fixed: Grid, moving: Grid) -> D
     """
     if not files:
         raise InputError("no transform was given; name at least one file")
+    if len(files) == 1:
+        path, invert = _parse(str(files[0]))
+        if not invert and not path.name.endswith(_TRANSFORM_SUFFIXES):
+            return sample_warp(*read_warp(path), fixed, moving)
     maps: list[PointMap] = []
     for item in files:
         path, invert = _parse(str(item))
         maps.extend(_maps(path, invert))
     return densify(maps, fixed, moving)
+
+
+def sample_warp(displacement: ArrayLike, grid: Grid, fixed: Grid, moving: Grid) -> DisplacementField:
+    """The field of a warp that was sampled on `grid`, interpolated only where that is not the fixed grid.
+
+    Parameters
+    ----------
+    displacement
+        (X, Y, Z, 3) in RAS+ millimetres.
+    """
+    if grid.matches(fixed, tolerance=1e-4):
+        return DisplacementField.from_world(displacement, fixed, moving)
+    return densify([displacement_map(displacement, grid)], fixed, moving)
 
 
 def _simpleitk() -> Any:

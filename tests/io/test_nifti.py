@@ -47,6 +47,15 @@ def test_scaled_integers_are_vectors_too(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_vectors(tmp_path / "a.nii.gz").array, expected)
 
 
+def test_nifti_2_and_big_endian(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(4, 5, 6, 3)).astype(np.float32)
+    nib.Nifti2Image(array, np.eye(4)).to_filename(tmp_path / "two.nii.gz")
+    np.testing.assert_array_equal(read_vectors(tmp_path / "two.nii.gz").array, array)
+    header = nib.Nifti1Header(endianness=">")
+    nib.Nifti1Image(array, np.eye(4), header).to_filename(tmp_path / "big.nii.gz")
+    np.testing.assert_array_equal(read_vectors(tmp_path / "big.nii.gz").array, array)
+
+
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         stored_shape(tmp_path / "a.nii.gz")
