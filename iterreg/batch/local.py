@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -15,10 +18,12 @@ from typing import Any, Literal
 from joblib import Parallel, delayed
 
 from iterreg.batch.plan import Plan, PlannedJob
+from iterreg.batch.plan import progress as progress_of
 from iterreg.batch.records import write_job_record, write_results
 from iterreg.batch.runfolder import RunFolder
 from iterreg.batch.scratch import Scratch
 from iterreg.batch.servers import start_server
+from iterreg.errors import InputError
 from iterreg.jobs.admission import Admission
 from iterreg.jobs.claims import take
 from iterreg.jobs.forkserver import ForkServer
@@ -31,6 +36,8 @@ from iterreg.jobs.supervise import supervise
 __all__ = ["Summary", "run"]
 
 _MIN_FORECAST = 0.5
+_BAD_STARTS = 2
+"""An engine that could not be started so many times in a row is not tried for every other job."""
 
 Ending = Literal["ok", "failed", "elsewhere", "interrupted"]
 
@@ -56,18 +63,36 @@ def run(plan: Plan, folder: RunFolder, *, digests: FileDigests, progress: Progre
 
     Never raises for what a job does. Ctrl-C and SIGTERM end the children at once and leave a folder
     that the same command resumes.
+
+    Raises
+    ------
+    InputError
+        If no scratch folder can be made.
     """
     batch = _Batch(plan, folder, digests, progress)
     with _stoppable(batch.stop):
         try:
-            endings = Parallel(n_jobs=plan.parallel, backend="threading", batch_size=1, pre_dispatch="all")(
-                delayed(batch.one)(planned) for planned in plan.todo
-            )
+            endings = dict(zip(plan.todo, batch.all(plan.todo, patient=True), strict=True))
+            # What another process held may be done by now, or that process may be gone.
+            elsewhere = [planned for planned, ending in endings.items() if ending == "elsewhere"]
+            endings.update(zip(elsewhere, batch.all(elsewhere), strict=True))
+            batch.record_refusals()
         finally:
             batch.close()
-    write_results(folder, [arm.name for arm in plan.arms])
-    count = {ending: endings.count(ending) for ending in ("ok", "failed", "elsewhere", "interrupted")}
-    return Summary(count["ok"], count["failed"], count["elsewhere"], count["interrupted"])
+    unrecorded = _write_results(folder, progress)
+    count = Counter(endings.values())
+    failed = count["failed"] + unrecorded
+    return Summary(count["ok"], failed, count["elsewhere"], count["interrupted"])
+
+
+def _write_results(folder: RunFolder, progress: Progress) -> int:
+    """Write ``results.csv``; the number of files that could not be written, 0 or 1."""
+    try:
+        write_results(folder)
+    except (OSError, InputError) as error:
+        progress.say(f"{folder.results}: could not be written ({error}); free space, run again")
+        return 1
+    return 0
 
 
 class _Batch:
@@ -82,6 +107,7 @@ class _Batch:
         self.admission = Admission(cores=max(plan.threads, plan.settings.cores), memory=plan.settings.memory)
         self.scratch = Scratch(plan.settings.scratch)
         self._servers: dict[str, ForkServer] = {}
+        self._bad_starts: Counter[str] = Counter()
         self._servers_lock = threading.Lock()
         for planned in plan.todo:
             wall = max(planned.cost.cpu_seconds / plan.threads, _MIN_FORECAST)
@@ -92,34 +118,59 @@ class _Batch:
             server.close()
         self.scratch.close()
 
-    def one(self, planned: PlannedJob) -> Ending:
-        """Run one job to a recorded end."""
+    def all(self, jobs: Sequence[PlannedJob], *, patient: bool = False) -> list[Ending]:
+        """Run jobs to their ends; `patient` leaves it to a later call to say who was elsewhere."""
+        pool = Parallel(n_jobs=self.plan.parallel, backend="threading", batch_size=1, pre_dispatch="all")
+        return list(pool(delayed(self.one)(planned, patient=patient) for planned in jobs))
+
+    def one(self, planned: PlannedJob, *, patient: bool = False) -> Ending:
+        """Run one job to a recorded end. Raises nothing, because that would end the others too."""
         name, arm = planned.job.pair.name, planned.job.arm.name
         if self.stop.is_set():
             return "interrupted"
         try:
             claim = take(planned.folder.folder)
             if claim is None:
-                self.progress.end(name, arm, f"elsewhere    {arm} {name}: another process is computing it")
+                if not patient:
+                    line = f"elsewhere    {arm} {name}: another process is computing it"
+                    self.progress.end(name, arm, line)
                 return "elsewhere"
             try:
                 return self._claimed(planned)
             finally:
                 claim.release()
         except OSError as error:
-            # The job may be fine, but the run folder cannot take its record (a full disk, say).
+            # The job may be fine, but the run folder cannot take its files (a full disk, say).
             where = error.filename or self.folder.path
             self.progress.end(
-                name, arm, f"not recorded {arm} {name}: {where}: {error.strerror}; free space, run again"
+                name, arm, f"not recorded {arm} {name}: {where}: {error.strerror}; mend that, run again"
             )
             return "failed"
+        except Exception as error:
+            self.progress.end(name, arm, f"not recorded {arm} {name}: {type(error).__name__}: {error}")
+            return "failed"
+
+    def record_refusals(self) -> None:
+        """Give the jobs that could not run a status too, unless an older one says they are done."""
+        for planned in self.plan.in_state("refused"):
+            status = planned.folder.read_status() or {}
+            if status.get("outcome") == Outcome.OK or self.stop.is_set():
+                continue
+            with suppress(OSError):
+                claim = take(planned.folder.folder)
+                if claim is not None:
+                    try:
+                        report = Report(planned.refusal, planned.why)
+                        write_job_record(planned, [report], threads=self.plan.threads)
+                    finally:
+                        claim.release()
 
     def _claimed(self, planned: PlannedJob) -> Ending:
-        name, arm = planned.job.pair.name, planned.job.arm.name
-        status = planned.folder.read_status()
-        if planned.state != "changed" and status and _proves(status, planned):
-            self.progress.end(name, arm, f"done already {arm} {name} (by another process)")
-            return "ok"
+        name, arm, files = planned.job.pair.name, planned.job.arm.name, planned.folder
+        if files.status_stamp() != planned.seen:
+            ended = self._ended_meanwhile(planned)
+            if ended is not None:
+                return ended
         attempts: list[Report] = []
         while True:
             alone = bool(attempts) and attempts[-1].outcome is Outcome.OUT_OF_MEMORY
@@ -131,10 +182,13 @@ class _Batch:
                 report, warm_cpu = self._attempt(planned, number=len(attempts) + 1)
             attempts.append(report)
             if report.outcome is Outcome.INTERRUPTED:
+                files.discard()
                 return "interrupted"
             if len(attempts) > RETRIES[report.outcome]:
                 break
             self.progress.say(f"trying again {arm} {name}: {report.outcome}: {report.reason}")
+        if report.outcome is Outcome.OK:
+            report = attempts[-1] = self._with_same_inputs(planned, report)
         write_job_record(
             planned, attempts, threads=self.plan.threads, warm_cpu_seconds=warm_cpu, digests=self.digests
         )
@@ -142,59 +196,91 @@ class _Batch:
         self.progress.end(name, arm, _line(planned, report), measured=report.wall_seconds if ok else None)
         return "ok" if ok else "failed"
 
+    def _ended_meanwhile(self, planned: PlannedJob) -> Ending | None:
+        """How another process ended the job since it was planned, None when it did not."""
+        name, arm = planned.job.pair.name, planned.job.arm.name
+        state, why = progress_of(planned.folder, planned.hash, planned.job.inverse)
+        status = planned.folder.read_status() or {}
+        if state == "done":
+            self.progress.end(name, arm, f"done already {arm} {name} (by another process)")
+            return "ok"
+        if status and status.get("outcome") != Outcome.OK and status.get("hash") == planned.hash:
+            self.progress.end(name, arm, f"failed       {arm} {name} (in another process): {why}")
+            return "failed"
+        return None
+
+    def _with_same_inputs(self, planned: PlannedJob, report: Report) -> Report:
+        """Refuse a field whose images were replaced between planning and the end of the job."""
+        try:
+            if planned.job.hash(self.digests) == planned.hash:
+                return report
+            why = f"an image of {planned.job.pair.case} was changed while it was registered; run again"
+        except InputError as error:
+            why = str(error)
+        return replace(report, outcome=Outcome.BAD_INPUT, reason=why, value=None)
+
     def _attempt(self, planned: PlannedJob, *, number: int) -> tuple[Report, float]:
         job, files, settings = planned.job, planned.folder, self.plan.settings
-        files.field.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(files.folder).free
+        if free < planned.output_bytes:  # rather now than after an hour of work
+            raise OSError(
+                errno.ENOSPC,
+                f"{format_bytes(free)} are free, a field may need {format_bytes(planned.output_bytes)}",
+                str(files.arm.fields),
+            )
+        files.begin()
         _start_log(files.log, planned, number)
-        server = self._server(job.arm.method.name)
+        try:
+            server = self._server(job.arm.method.name)
+        except OSError as error:
+            return Report(Outcome.EXCEPTION, f"its engine could not be started: {error}"), 0.0
         with self.scratch.job() as scratch:
             payload: dict[str, Any] = {
                 "method": job.arm.method.name,
                 "preset": job.arm.parameters.preset,
                 "values": dict(job.arm.parameters.values),
-                "files": [str(path) for path in job.arm.parameters.files],
-                **{role: str(path) for role, path in job.inputs().items()},
+                "files": [str(path.absolute()) for path in job.arm.parameters.files],
+                **{role: str(path.absolute()) for role, path in job.inputs().items()},
                 "threads": self.plan.threads,
                 "seed": job.seed,
                 "scratch": str(scratch),
-                "field": str(files.field),
-                "inverse": str(files.inverse) if job.inverse else None,
+                "field": str(files.unfinished.absolute() / files.field.name),
+                "inverse": str(files.unfinished.absolute() / "inverse" / files.inverse.name)
+                if job.inverse
+                else None,
             }
             report = supervise(
                 server,
                 "iterreg.batch.work:register_pair",
                 payload,
-                log=files.log,
+                log=files.log.absolute(),
                 timeout=settings.timeout,
                 memory_limit=settings.memory,
                 expected_memory=planned.cost.memory,
                 stop=self.stop,
             )
-        if report.outcome is not Outcome.OK:
-            for partial in files.field.parent.glob(f".*.partial.{files.field.name}"):
-                partial.unlink(missing_ok=True)
         return report, server.warm_cpu_seconds
 
     def _server(self, method: str) -> ForkServer:
-        """The warm parent of an engine; a dead one is replaced."""
+        """The warm parent of an engine; a dead one is replaced, unless it never comes up."""
         with self._servers_lock:
             server = self._servers.get(method)
-            if server is None or not server.alive:
+            if server is not None and not server.alive:
+                self._bad_starts[method] = 0 if server.warmed else self._bad_starts[method] + 1
+                if self._bad_starts[method] >= _BAD_STARTS:
+                    return server
+                server.close()
+                server = None
+            if server is None:
                 arm = next(arm for arm in self.plan.arms if arm.method.name == method)
                 server = start_server(
                     arm.method,
                     threads=self.plan.threads,
-                    log=self.folder.logs / f"{method}.txt",
+                    log=self.folder.logs.absolute() / f"{method}.txt",
                     cold=self.plan.settings.cold,
                 )
                 self._servers[method] = server
             return server
-
-
-def _proves(status: dict[str, Any], planned: PlannedJob) -> bool:
-    return (
-        status.get("outcome") == Outcome.OK and status.get("hash") == planned.hash and planned.state == "new"
-    )
 
 
 def _line(planned: PlannedJob, report: Report) -> str:
@@ -202,10 +288,11 @@ def _line(planned: PlannedJob, report: Report) -> str:
     if report.outcome is not Outcome.OK:
         return f"{report.outcome:12s} {arm} {name}: {report.reason}"
     folding = report.value["folding"] if isinstance(report.value, dict) else {}
+    ndv = folding.get("ndv_percent")
     return (
         f"ok           {arm} {name}: {format_seconds(report.wall_seconds)}, "
         f"CPU {format_seconds(report.cpu_seconds)}, {format_bytes(report.peak_bytes)}, "
-        f"NDV {folding['ndv_percent']:.4g} %"
+        + ("no NDV (nothing above zero in the fixed image)" if ndv is None else f"NDV {ndv:.4g} %")
     )
 
 
@@ -218,15 +305,19 @@ def _start_log(log: Path, planned: PlannedJob, number: int) -> None:
 
 @contextmanager
 def _stoppable(stop: threading.Event) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into `stop` for the block (in the main thread; elsewhere leave them alone)."""
+    """Turn Ctrl-C, SIGTERM and a closed terminal into `stop` for the block.
+
+    Only the main thread can; in others they are left alone.
+    """
 
     def handler(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
     previous: dict[int, Any] = {}
     with suppress(ValueError):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, handler)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a job of a script
+                previous[number] = signal.signal(number, handler)
     try:
         yield
     finally:

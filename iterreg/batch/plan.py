@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -13,16 +14,16 @@ from typing import Any, Literal
 import iterreg
 from iterreg.batch.runfolder import JobFolder, RunFolder
 from iterreg.dataset.base import Dataset, Pair
-from iterreg.errors import InputError
+from iterreg.errors import InputError, IterregError
 from iterreg.jobs.hashing import FileDigests, digest
 from iterreg.jobs.outcome import Outcome
-from iterreg.jobs.resources import available_cores, available_memory, format_bytes
+from iterreg.jobs.resources import available_cores, available_memory, format_bytes, total_memory
 from iterreg.methods import presets
 from iterreg.methods.base import Cost, Method, Parameters
 from iterreg.methods.registry import load
 from iterreg.volume import Grid, read_grid
 
-__all__ = ["Arm", "Job", "Plan", "PlannedJob", "Settings", "make_plan", "parse_arm"]
+__all__ = ["Arm", "Job", "Plan", "PlannedJob", "Settings", "make_plan", "parse_arm", "progress"]
 
 MaskUse = Literal["none", "fixed", "moving", "both"]
 
@@ -62,15 +63,16 @@ class Settings:
     scratch: Path | None = None
 
     def resolved(self) -> Settings:
-        """These settings with zero budgets replaced by what the machine has free."""
+        """These settings with zero budgets replaced by what is free, and no more than there is."""
+        cores = available_cores()
         return replace(
             self,
-            cores=self.cores or available_cores(),
-            memory=self.memory or int(0.9 * available_memory()),
+            cores=min(self.cores or cores, cores),
+            memory=min(self.memory or int(0.9 * available_memory()), total_memory()),
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arm:
     """A method with one set of parameters.
 
@@ -84,7 +86,8 @@ class Arm:
     method: Method
     parameters: Parameters
 
-    def identity(self) -> dict[str, Any]:
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
         """What shapes this arm's results, apart from the images: method, values and versions."""
         return {
             "method": self.method.name,
@@ -102,7 +105,15 @@ def parse_arm(text: str) -> Arm:
         If there is no such method, preset or file, or a parameter is wrong.
     """
     name, _, source = text.partition(":")
-    method = load(name)
+    try:
+        method = load(name)
+    except IterregError:
+        raise
+    except Exception as error:  # others' code, that may fail in any way
+        raise InputError(
+            f"the method {name!r} cannot be loaded ({type(error).__name__}: {error}); "
+            "mend or uninstall the package that provides it"
+        ) from error
     parameters = method.parameters(source or None)
     label = f"{name}-{parameters.preset}" if parameters.preset else name
     safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in label)
@@ -147,19 +158,20 @@ class Job:
         }
         return {role: path for role, path in named.items() if path is not None}
 
-    def hash(self, digests: FileDigests) -> str:
+    def hash(self, digests: Callable[[Path], str]) -> str:
         """Names this very job: method, parameters, seed, versions and the content of its inputs."""
         inputs = {role: digests(path) for role, path in self.inputs().items()}
-        return digest({**self.arm.identity(), "seed": self.seed, "inputs": inputs})
+        return digest({**self.arm.identity, "seed": self.seed, "inputs": inputs})
 
 
 State = Literal["done", "new", "again", "changed", "refused"]
 
 
 _NO_COST = Cost(memory=0, cpu_seconds=0.0)
+_BYTES_PER_VECTOR = 12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlannedJob:
     """A job with what is known before it runs.
 
@@ -170,6 +182,12 @@ class PlannedJob:
         ``changed``: done, but with other parameters, versions or inputs; ``refused``: it cannot run here.
     why
         A sentence for every state but done and new.
+    output_bytes
+        Largest size of the files it writes.
+    seen
+        Modification time of the status it was planned by, in ns; 0 when there was none.
+    refusal
+        The class of a refused job's end.
     """
 
     job: Job
@@ -178,6 +196,9 @@ class PlannedJob:
     why: str = ""
     cost: Cost = _NO_COST
     hash: str = ""
+    output_bytes: int = 0
+    seen: int = 0
+    refusal: Outcome = Outcome.BAD_INPUT
 
 
 @dataclass(frozen=True)
@@ -228,8 +249,9 @@ def make_plan(
     settings = settings.resolved()
     _refuse_collisions(arms, dataset.pairs)
     digests = digests or FileDigests()
+    look = _Planner(folder, settings, digests)
     planned = [
-        _look_at(Job(arm, pair, settings.seed, settings.masks, settings.inverse), folder, settings, digests)
+        look(Job(arm, pair, settings.seed, settings.masks, settings.inverse))
         for arm in arms
         for pair in dataset.pairs
     ]
@@ -256,32 +278,36 @@ def _refuse_collisions(arms: Sequence[Arm], pairs: Iterable[Pair]) -> None:
         names.add(pair.name)
 
 
-def _look_at(job: Job, folder: RunFolder, settings: Settings, digests: FileDigests) -> PlannedJob:
-    where = folder.arm(job.arm.name).job(job.pair.name)
-    try:
-        fixed, moving = _grid(job.pair.fixed.path), _grid(job.pair.moving.path)
-        identity = job.hash(digests)
-    except InputError as error:
-        return PlannedJob(job, where, "refused", str(error))
-    cost = job.arm.method.cost(job.arm.parameters, fixed, moving)
-    state, why = _progress(where, identity, job.inverse)
-    if state != "done" and cost.memory > settings.memory:
-        state, why = "refused", _does_not_fit(job.arm, cost, settings, fixed, moving)
-    return PlannedJob(job, where, state, why, cost, identity)
+class _Planner:
+    """Looks at one job after another; reads each header, and asks for each arm's identity and costs, once."""
+
+    def __init__(self, folder: RunFolder, settings: Settings, digests: FileDigests) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._digests = cache(digests)
+        self._grid = cache(read_grid)
+        self._cost = cache(lambda arm, fixed, moving: arm.method.cost(arm.parameters, fixed, moving))
+        self._refusal = cache(lambda *job: _does_not_fit(settings, *job))
+
+    def __call__(self, job: Job) -> PlannedJob:
+        where = self._folder.arm(job.arm.name).job(job.pair.name)
+        try:
+            fixed, moving = self._grid(job.pair.fixed.path), self._grid(job.pair.moving.path)
+            identity = job.hash(self._digests)
+        except InputError as error:
+            return PlannedJob(job, where, "refused", str(error))
+        cost = self._cost(job.arm, fixed, moving)
+        cost = replace(cost, memory=max(cost.memory, _frame_memory(fixed, moving, job.inverse)))
+        seen = where.status_stamp()
+        state, why = progress(where, identity, job.inverse)
+        if state != "done" and cost.memory > self._settings.memory:
+            state, why = "refused", self._refusal(job.arm, cost.memory, fixed, moving)
+        size = _BYTES_PER_VECTOR * (fixed.size + (moving.size if job.inverse else 0))
+        return PlannedJob(job, where, state, why, cost, identity, size, seen, Outcome.OUT_OF_MEMORY)
 
 
-def _grid(path: Path) -> Grid:
-    status = path.stat() if path.exists() else None
-    return _cached_grid(path, status.st_mtime_ns if status else 0)
-
-
-@cache
-def _cached_grid(path: Path, modified: int) -> Grid:
-    return read_grid(path)
-
-
-def _progress(where: JobFolder, identity: str, inverse: bool) -> tuple[State, str]:
-    """Whether a job's status proves it done."""
+def progress(where: JobFolder, identity: str, inverse: bool) -> tuple[State, str]:
+    """Whether a job's status proves it done, and why not."""
     status = where.read_status()
     if status is None:
         return ("again", "it was begun but never ended") if where.log.exists() else ("new", "")
@@ -303,17 +329,23 @@ def _is_whole(path: Path, recorded: Mapping[str, Any] | None) -> bool:
         return False
 
 
-def _does_not_fit(arm: Arm, cost: Cost, settings: Settings, fixed: Grid, moving: Grid) -> str:
-    need = format_bytes(cost.memory)
+def _frame_memory(fixed: Grid, moving: Grid, inverse: bool) -> int:
+    """What every job takes to load, write, read back and verify, whatever its method; measured."""
+    return 150 * 2**20 + 45 * fixed.size + (60 * moving.size if inverse else 0)
+
+
+def _does_not_fit(settings: Settings, arm: Arm, memory: int, fixed: Grid, moving: Grid) -> str:
     fitting = []
     for name in presets.names(arm.method.name):
         other = arm.method.cost(arm.method.parameters(name), fixed, moving)
         if other.memory <= settings.memory:
             fitting.append(f"{arm.method.name}:{name} ({format_bytes(other.memory)})")
     instead = f", or use {', '.join(fitting)}" if fitting else ""
+    enough = f"--memory {math.ceil(memory / 2**20)}M"
+    where = "" if memory <= total_memory() else " on a machine that has it"
     return (
-        f"needs about {need} of memory and {format_bytes(settings.memory)} are allowed; "
-        f"set --memory {cost.memory / 2**30:.1f}G on a machine that has it{instead}"
+        f"needs about {format_bytes(memory)} of memory and {format_bytes(settings.memory)} are allowed; "
+        f"set {enough}{where}{instead}"
     )
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ __all__ = ["COLUMNS", "result_row", "write_job_record", "write_results"]
 COLUMNS = (
     "arm", "method", "preset", "pair", "case", "task", "outcome", "reason", "attempts",
     "ndv_percent", "folded_voxels", "lowest_determinant", "worst_x", "worst_y", "worst_z",
-    "cpu_s", "wall_s", "peak_mib", "threads", "seed", "field", "host", "finished", "hash",
+    "cpu_s", "wall_s", "peak_mib", "threads", "threads_seen", "seed", "field", "host", "finished", "hash",
 )  # fmt: skip
 """Columns of ``results.csv``."""
 
@@ -31,14 +31,26 @@ def write_job_record(
     attempts: Sequence[Report],
     *,
     threads: int,
-    warm_cpu_seconds: float,
-    digests: FileDigests,
+    warm_cpu_seconds: float = 0.0,
+    digests: FileDigests | None = None,
 ) -> dict[str, Any]:
-    """Record how a job ended: sidecar first (when there is a field), then the status that proves it.
+    """Record how a job ended: its files in their places, then the status that proves it.
+
+    Parameters
+    ----------
+    attempts
+        Every try, the last one decides.
+    digests
+        Needed for a job that ended well.
 
     Returns
     -------
     The status.
+
+    Raises
+    ------
+    OSError
+        If the run folder cannot be written.
     """
     job, report = planned.job, attempts[-1]
     ok = report.outcome is Outcome.OK
@@ -68,7 +80,9 @@ def write_job_record(
         **{key: facts[key] for key in ("field", "inverse", "folding", "seconds") if key in facts},
     }
     if ok:
-        write_json(planned.folder.sidecar, _sidecar(job, status, facts, digests))
+        planned.folder.finish(_sidecar(job, status, facts, digests or FileDigests()))
+    else:
+        planned.folder.discard()
     write_json(planned.folder.status, status)
     return status
 
@@ -113,6 +127,7 @@ def result_row(arm: str, status: Mapping[str, Any]) -> dict[str, Any]:
         "wall_s": status.get("wall_seconds", ""),
         "peak_mib": round(status.get("peak_bytes", 0) / 2**20, 1),
         "threads": status.get("threads", ""),
+        "threads_seen": status.get("threads_seen", ""),
         "seed": status.get("seed", ""),
         "field": f"{arm}/fields/{field['name']}" if field else "",
         "host": status.get("host", ""),
@@ -121,20 +136,29 @@ def result_row(arm: str, status: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_results(folder: RunFolder, arms: Iterable[str]) -> list[dict[str, Any]]:
-    """Write ``results.csv`` anew from the statuses of every job of these arms.
+def write_results(folder: RunFolder) -> list[dict[str, Any]]:
+    """Write ``results.csv`` anew from the statuses of every job of the run.
 
-    It is derived from the statuses alone, so any process may write it at any time.
+    It is derived from the statuses alone, so any process may write it at any time; the last one to do
+    so has seen the statuses of all.
+
+    Raises
+    ------
+    InputError
+        If this is not a run folder.
+    OSError
+        If it cannot be written.
     """
-    rows = []
-    for arm in arms:
-        for job in folder.arm(arm).jobs():
-            status = job.read_status()
-            if status is not None:
-                rows.append(result_row(arm, status))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder.results, text.getvalue())
+    with folder.lock():
+        rows = []
+        for arm in folder.read()["arms"]:
+            for job in folder.arm(arm).jobs():
+                status = job.read_status()
+                if status is not None:
+                    rows.append(result_row(arm, status))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(folder.results, text.getvalue())
     return rows

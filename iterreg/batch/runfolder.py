@@ -14,6 +14,8 @@
         jobs/FIX_MOV/status.json    how it ended, the only proof that a job is done
         jobs/FIX_MOV/log.txt        what the engine printed
         jobs/FIX_MOV/claim-0001     who is working on it now
+        jobs/FIX_MOV/unfinished/    what the job has written so far; moved to its place when it is verified
+      .lock/                        held for a moment by a process that writes run.json or results.csv
 
 Every job has a folder of its own, so that several processes and hosts can work on one run at once.
 """
@@ -21,13 +23,16 @@ Every job has a folder of its own, so that several processes and hosts can work 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iterreg.errors import InputError
-from iterreg.jobs.atomic import write_json
+from iterreg.jobs.atomic import move, write_json
+from iterreg.jobs.claims import hold
 
 __all__ = ["ArmFolder", "JobFolder", "RunFolder"]
 
@@ -71,6 +76,50 @@ class JobFolder:
     @property
     def inverse(self) -> Path:
         return self.arm.path / "inverse" / f"disp_{self.pair}.nii.gz"
+
+    def status_stamp(self) -> int:
+        """When the status was written, in ns by the file server's clock; 0 when there is none."""
+        try:
+            return self.status.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    @property
+    def unfinished(self) -> Path:
+        """Where the job writes; what it leaves there counts for nothing."""
+        return self.folder / "unfinished"
+
+    def begin(self) -> None:
+        """Make room for a new attempt, by the holder of the claim.
+
+        The status goes first: from here on nothing claims that the job is done. Then what it proved,
+        so that a field in its place always belongs to the status beside it, and what a killed process left.
+        """
+        for path in (self.status, self.sidecar, self.field, self.inverse):
+            path.unlink(missing_ok=True)
+        for pattern in (".*.partial.*", ".clock-*"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        self.discard()
+        (self.unfinished / "inverse").mkdir(parents=True)
+
+    def discard(self) -> None:
+        """Remove what an attempt has written so far."""
+        if self.unfinished.exists():
+            shutil.rmtree(self.unfinished)
+
+    def finish(self, sidecar: Mapping[str, Any]) -> None:
+        """Move a verified field, its inverse where there is one, and its sidecar to their places."""
+        write_json(self.unfinished / self.sidecar.name, sidecar)
+        for source, target in (
+            (self.unfinished / "inverse" / self.inverse.name, self.inverse),
+            (self.unfinished / self.sidecar.name, self.sidecar),
+            (self.unfinished / self.field.name, self.field),
+        ):
+            if source.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                move(source, target)
+        self.discard()
 
     def read_status(self) -> dict[str, Any] | None:
         """The job's last recorded end, None when there is none or it cannot be read."""
@@ -139,8 +188,40 @@ class RunFolder:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from writing what all of them share: run.json, results.csv, inputs.json.
+
+        A holder that does not let go for a minute is not waited for: each file is still written whole.
+        """
+        with hold(self.path / ".lock"):
+            for path in self.path.glob(".*.partial.*"):
+                path.unlink(missing_ok=True)
+            yield
+
     def arm(self, name: str) -> ArmFolder:
         return ArmFolder(self.path / name)
+
+    def check(self) -> None:
+        """Accept a place for a new run, or one that an earlier run made; write nothing.
+
+        Raises
+        ------
+        InputError
+            If it is a file, or holds other things than a run.
+        """
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise InputError(f"{self.path}: is a file; name a folder with --out")
+            if self.path.is_dir() and not self.record.exists() and any(map(_is_foreign, self.path.iterdir())):
+                raise InputError(
+                    f"{self.path}: holds files but no run.json, so it is not a run folder; "
+                    "name an empty or new folder with --out"
+                )
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be read ({error.strerror}); choose another --out"
+            ) from error
 
     def create(self) -> None:
         """Make the folder, or accept one that an earlier run made.
@@ -148,15 +229,9 @@ class RunFolder:
         Raises
         ------
         InputError
-            If it holds other things than a run, or cannot be written.
+            As `check`, or if it cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path}: is a file; name a folder with --out")
-        if self.path.is_dir() and not self.record.exists() and any(self.path.iterdir()):
-            raise InputError(
-                f"{self.path}: holds files but no run.json, so it is not a run folder; "
-                "name an empty or new folder with --out"
-            )
+        self.check()
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -185,5 +260,21 @@ class RunFolder:
         return record
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Replace ``run.json``."""
-        write_json(self.record, {"format": _FORMAT, **record})
+        """Replace ``run.json``.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written.
+        """
+        try:
+            write_json(self.record, {"format": _FORMAT, **record})
+        except OSError as error:
+            raise InputError(
+                f"{self.record}: cannot be written ({error.strerror}); free space or choose another --out"
+            ) from error
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file cannot come from a run that ended before it had written its run.json."""
+    return path.name not in ("logs", ".lock") and ".partial." not in path.name

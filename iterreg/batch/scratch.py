@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from iterreg.errors import InputError
-from iterreg.jobs.claims import process_start
+from iterreg.jobs.claims import place, process_start
+from iterreg.jobs.hashing import digest
 
 __all__ = ["Scratch"]
 
@@ -33,15 +33,11 @@ class Scratch:
     """
 
     def __init__(self, where: Path | None = None) -> None:
-        parent = Path(where) if where is not None else Path(tempfile.gettempdir())
+        parent = (Path(where) if where is not None else Path(tempfile.gettempdir())).absolute()
         _sweep(parent)
-        start = (process_start(os.getpid()) or "").rpartition(":")[2]
+        me = f"{_here()}.{os.getpid()}.{process_start(os.getpid()) or ''}"
         try:
-            self.path = Path(
-                tempfile.mkdtemp(
-                    prefix=f"{_PREFIX}.{socket.gethostname()}.{os.getpid()}.{start}.", dir=parent
-                )
-            )
+            self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}.{me}.", dir=parent))
         except OSError as error:
             raise InputError(
                 f"{parent}: no scratch folder can be made ({error.strerror}); set --scratch"
@@ -63,11 +59,11 @@ class Scratch:
 
 def _sweep(parent: Path) -> None:
     """Remove what runs on this host left behind when they were killed."""
-    for folder in parent.glob(f"{_PREFIX}.*"):
-        host, _, rest = folder.name[len(_PREFIX) + 1 :].rpartition(".")[0].rpartition(".")[0].rpartition(".")
-        pid, start = rest, folder.name.split(".")[-2]
-        if host != socket.gethostname() or not pid.isdigit():
-            continue
-        alive = process_start(int(pid))
-        if alive is None or alive.rpartition(":")[2] != start:
+    for folder in parent.glob(f"{_PREFIX}.{_here()}.*"):
+        _, _, pid, start, _ = folder.name.split(".")
+        if process_start(int(pid)) != start:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _here() -> str:
+    return digest(place())[:12]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from iterreg.errors import EngineError
+from iterreg.errors import EngineError, InputError
 from iterreg.field import DisplacementField
 from iterreg.io.challenge import read_field, write_field
 from iterreg.methods.base import Parameters, Registration, Task
@@ -47,6 +50,7 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
         If the engine's field is missing, misplaced or not finite.
     """
     began = time.perf_counter()
+    _work_in(payload["scratch"])
     fixed, moving = load_image(payload["fixed"]), load_image(payload["moving"])
     task = Task(
         fixed=fixed,
@@ -60,7 +64,7 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
     )
     for image in (fixed, moving):
         if float(image.array.min()) == float(image.array.max()):
-            raise EngineError(f"{image.path}: is constant, there is nothing to register")
+            raise InputError(f"{image.path}: is constant, there is nothing to register; see what made it")
     method = load(payload["method"])
     parameters = Parameters(
         preset=payload["preset"],
@@ -72,7 +76,7 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
     registered = time.perf_counter()
     _check(result, task)
 
-    facts: dict[str, Any] = {"details": dict(result.details)}
+    facts: dict[str, Any] = {"details": _plain(dict(result.details))}
     path = Path(payload["field"])
     write_field(path, result.field)
     # What counts is what is on the disk: everything below is measured on the file read back.
@@ -89,12 +93,32 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
+def _work_in(scratch: str) -> None:
+    """Have whatever an engine drops (in the current or the temporary folder) land where it is removed."""
+    os.chdir(scratch)
+    os.environ["TMPDIR"] = scratch
+    tempfile.tempdir = scratch
+
+
+def _plain(value: Any) -> Any:
+    """A method's details as JSON has them: numpy's numbers and arrays made plain, NaN and infinity None."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
 def _mask(path: str | None, image: Volume) -> Volume | None:
     if path is None:
         return None
     mask = load_labels(path)
     if not mask.grid.matches(image.grid):
-        raise EngineError(f"{path}: lies on another grid than {image.path}; resample the mask onto its image")
+        raise InputError(f"{path}: lies on another grid than {image.path}; resample the mask onto its image")
     return mask
 
 
@@ -106,6 +130,8 @@ def _check(result: Registration, task: Task) -> None:
     if result.inverse is not None:
         expected["inverse field"] = (result.inverse, task.moving, task.fixed)
     for name, (field, start, end) in expected.items():
+        if not isinstance(field, DisplacementField):
+            raise EngineError(f"the engine's {name} is a {type(field).__name__}, not a DisplacementField")
         if not (field.fixed.matches(start.grid) and field.moving.matches(end.grid)):
             raise EngineError(f"the engine's {name} is {field!r}, not from {start.grid!r} to {end.grid!r}")
         bad = int(np.count_nonzero(~np.isfinite(field.vectors).all(axis=-1)))
@@ -121,13 +147,14 @@ def _file(path: Path) -> dict[str, Any]:
 
 def _folding(field: DisplacementField, fixed: Volume) -> dict[str, Any]:
     folding = field.folding(fixed.array > 0)
-    return {
+    facts = {
         "ndv_percent": folding.ndv_percent,
         "folded_voxels": folding.folded_voxels,
         "lowest_determinant": folding.lowest_determinant,
         "lowest_at": list(folding.lowest_at),
         "mask": "fixed > 0",
     }
+    return cast(dict[str, Any], _plain(facts))
 
 
 def _inverse(path: Path, result: Registration, field: DisplacementField) -> dict[str, Any]:
@@ -147,7 +174,7 @@ def _inverse(path: Path, result: Registration, field: DisplacementField) -> dict
         "inverse": _file(path)
         | {
             "source": source,
-            "residual_mean": float(inner.mean()),
-            "residual_p99.9": float(np.percentile(inner, 99.9)),
+            "residual_mean": _plain(inner.mean()),
+            "residual_p99.9": _plain(np.percentile(inner, 99.9)),
         }
     }

@@ -32,7 +32,10 @@ def run(args: argparse.Namespace) -> int:
     from iterreg.jobs.hashing import FileDigests
 
     dataset = dataset_from(args)
-    plan = plan_from(args, dataset, RunFolder(args.out), FileDigests())
+    folder, digests = RunFolder(args.out), FileDigests()
+    folder.check()
+    digests.load(folder.digests)
+    plan = plan_from(args, dataset, folder, digests)
     print_plan(plan)
     return 1 if plan.in_state("refused") else 0
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -49,13 +50,17 @@ def run(args: argparse.Namespace) -> int:
     dataset = dataset_from(args)
     digests = FileDigests()
     folder = RunFolder(args.out)
-    folder.create()
+    folder.check()
     digests.load(folder.digests)
     plan = plan_from(args, dataset, folder, digests)
     if not args.method and not args.quiet:
         print(f"no --method given: using {DEFAULT_METHOD} with its preset {plan.arms[0].parameters.preset!r}")
     if not args.no_check and plan.todo:
-        notes = [] if args.keep_going else refuse_findings(dataset, read_voxels=True)
+        # Of a large data set that is nearly done only what is left needs to be read.
+        left = dict.fromkeys(planned.job.pair for planned in plan.todo)
+        notes = (
+            [] if args.keep_going else refuse_findings(replace(dataset, pairs=tuple(left)), read_voxels=True)
+        )
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
     if not args.quiet:
@@ -73,20 +78,29 @@ def run(args: argparse.Namespace) -> int:
 def execute(plan: Plan, folder: RunFolder, digests: Any, *, quiet: bool = False) -> Summary:
     """Record what was asked, copy the parameter files, run what is left."""
     from iterreg.batch.local import run as run_batch
+    from iterreg.jobs.atomic import write_bytes
     from iterreg.jobs.progress import Progress
 
-    for arm in plan.arms:
-        place = folder.arm(arm.name)
-        place.parameters.mkdir(parents=True, exist_ok=True)
-        for path in arm.parameters.files:
-            shutil.copyfile(path, place.parameters / path.name)
-    folder.write(_record(plan, folder))
+    folder.create()
+    try:
+        with folder.lock():
+            folder.write(_record(plan, folder))
+            for arm in plan.arms:
+                folder.arm(arm.name).parameters.mkdir(parents=True, exist_ok=True)
+                for path in arm.parameters.files:
+                    write_bytes(folder.arm(arm.name).parameters / path.name, path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or folder.path}: cannot be written ({error.strerror}); "
+            "free space or choose another --out"
+        ) from error
     progress = Progress(len(plan.todo), parallel=plan.parallel, quiet=quiet)
     try:
         return run_batch(plan, folder, digests=digests, progress=progress)
     finally:
         progress.close()
-        digests.save(folder.digests)
+        with suppress(OSError), folder.lock():  # only saves the next run some reading
+            digests.save(folder.digests)
 
 
 def _record(plan: Plan, folder: RunFolder) -> dict[str, Any]:

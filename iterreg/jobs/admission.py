@@ -44,16 +44,18 @@ class Admission:
         admitted = False
         with self._changed:
             self._queue.append(ticket)
-            while not (stop is not None and stop.is_set()):
-                first = self._queue[0] is ticket
-                if first and cores <= self._free_cores and memory <= self._free_memory:
-                    self._free_cores -= cores
-                    self._free_memory -= memory
-                    admitted = True
-                    break
-                self._changed.wait(0.5)
-            self._queue.remove(ticket)
-            self._changed.notify_all()
+            try:
+                while not (stop is not None and stop.is_set()):
+                    first = self._queue[0] is ticket
+                    if first and cores <= self._free_cores and memory <= self._free_memory:
+                        self._free_cores -= cores
+                        self._free_memory -= memory
+                        admitted = True
+                        break
+                    self._changed.wait(0.5)
+            finally:  # whatever ends the wait, the next in the queue must not wait for this one
+                self._queue.remove(ticket)
+                self._changed.notify_all()
         try:
             yield admitted
         finally:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_path", "move", "write_bytes", "write_json", "write_text"]
 
 
 @contextmanager
@@ -30,6 +30,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _flush(path.parent)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a flushed file over `target`, on one file system, and flush both folders."""
+    source.replace(target)
+    _flush(target.parent)
+    _flush(source.parent)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import IO, Any
 
 __all__ = ["Progress", "format_seconds"]
@@ -46,10 +47,10 @@ class Progress:
         self._total = total
         self._parallel = max(1, parallel)
         self._quiet = quiet
-        self._lock = threading.Lock()
-        self._running: dict[str, tuple[str, float, float]] = {}
-        self._pending: dict[str, float] = {}
-        self._measured: dict[str, tuple[float, float]] = {}
+        self._lock = threading.RLock()
+        self._expected: dict[tuple[str, str], float] = {}
+        self._running: dict[tuple[str, str], float] = {}
+        self._kinds: dict[str, _Kind] = {}
         self._done = 0
         self._last = time.monotonic()
         self._bar: Any = None
@@ -57,7 +58,7 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=total, file=self._stream, dynamic_ncols=True,
+                total=total, file=self._stream, dynamic_ncols=True, leave=False,
                 bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}, {postfix}", postfix="",
             )  # fmt: skip
         self._stop = threading.Event()
@@ -67,23 +68,27 @@ class Progress:
     def expect(self, job: str, kind: str, seconds: float) -> None:
         """Announce a job of some kind and its estimated wall seconds."""
         with self._lock:
-            self._pending[f"{kind}\0{job}"] = seconds
+            self._expected[kind, job] = seconds
+            self._kinds.setdefault(kind, _Kind()).ahead += seconds
 
     def begin(self, job: str, kind: str) -> None:
         """A job has started."""
         with self._lock:
-            key = f"{kind}\0{job}"
-            self._running[key] = (kind, time.monotonic(), self._pending.get(key, 0.0))
+            self._running[kind, job] = time.monotonic()
 
     def end(self, job: str, kind: str, message: str, *, measured: float | None = None) -> None:
         """A job has ended; `measured` wall seconds teach the forecast of its kind."""
         with self._lock:
-            key = f"{kind}\0{job}"
-            expected = self._pending.pop(key, 0.0)
-            self._running.pop(key, None)
+            expected = self._expected.pop((kind, job), None)
+            self._running.pop((kind, job), None)
+            if expected is None:
+                self.say(message)
+                return
+            known = self._kinds[kind]
+            known.ahead -= expected
             if measured is not None:
-                seen, hoped = self._measured.get(kind, (0.0, 0.0))
-                self._measured[kind] = (seen + measured, hoped + expected)
+                known.measured += measured
+                known.hoped += expected
             self._done += 1
             self.say(f"[{self._done:>{len(str(self._total))}}/{self._total}] {message}", forecast=True)
             if self._bar is not None:
@@ -91,50 +96,66 @@ class Progress:
                 self._refresh()
 
     def say(self, message: str, *, forecast: bool = False) -> None:
-        """Print a line without breaking the bar."""
-        self._last = time.monotonic()
-        if self._quiet:
-            return
-        if self._bar is not None:
-            self._bar.write(message, file=self._stream)
-            return
-        left = self.remaining()
-        tail = f"; {format_seconds(left)} left" if forecast and left > 0 else ""
-        print(message + tail, file=self._stream, flush=True)
+        """Print a line without breaking the bar. A stream nobody reads any more is no reason to stop."""
+        with self._lock, suppress(OSError, ValueError):
+            self._last = time.monotonic()
+            if self._quiet:
+                return
+            if self._bar is not None:
+                self._bar.write(message, file=self._stream)
+                return
+            left = self.remaining()
+            tail = f"; {format_seconds(left)} left" if forecast and self._expected else ""
+            print(message + tail, file=self._stream, flush=True)
 
     def remaining(self) -> float:
         """Forecast of the wall seconds left."""
         now = time.monotonic()
-        seconds = 0.0
-        for key, expected in self._pending.items():
-            kind = key.partition("\0")[0]
-            seen, hoped = self._measured.get(kind, (0.0, 0.0))
-            forecast = expected * (seen / hoped if hoped else 1.0)
-            if key in self._running:
-                forecast = max(forecast - (now - self._running[key][1]), 0.05 * forecast)
-            seconds += forecast
-        return seconds / min(self._parallel, max(1, len(self._pending)))
+        with self._lock:
+            if not self._expected:
+                return 0.0
+            seconds = sum(kind.ahead * kind.factor for kind in self._kinds.values())
+            for key, began in self._running.items():
+                # What has run counts as done, but a job that overruns its forecast is not done yet.
+                forecast = self._expected.get(key, 0.0) * self._kinds[key[0]].factor
+                seconds -= min(now - began, 0.95 * forecast)
+            return max(seconds, 0.0) / min(self._parallel, len(self._expected))
 
     def close(self) -> None:
         """Stop the clock and leave the terminal clean."""
         self._stop.set()
         self._beat.join()
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError, ValueError):
+                self._bar.close()
 
     def _refresh(self) -> None:
-        names = ", ".join(f"{kind} {key.partition(chr(0))[2]}" for key, (kind, _, _) in self._running.items())
-        left = f"about {format_seconds(self.remaining())} left" if self._pending else "done"
-        self._bar.set_postfix_str(f"{left}; {names}" if names else left, refresh=True)
+        names = ", ".join(f"{kind} {job}" for kind, job in self._running)
+        left = f"about {format_seconds(self.remaining())} left" if self._expected else "done"
+        with suppress(OSError, ValueError):
+            self._bar.set_postfix_str(f"{left}; {names}" if names else left, refresh=True)
 
     def _heartbeat(self) -> None:
         while not self._stop.wait(1.0):
-            with self._lock, suppress(ValueError):
+            with self._lock:
                 if self._bar is not None:
                     self._refresh()
                 elif self._running and time.monotonic() - self._last > _HEARTBEAT_SECONDS:
-                    since = time.monotonic() - min(began for _, began, _ in self._running.values())
+                    since = time.monotonic() - min(self._running.values())
                     self.say(
                         f"... {len(self._running)} running, the longest for {format_seconds(since)}",
                         forecast=True,
                     )
+
+
+@dataclass
+class _Kind:
+    """Jobs of one kind: estimated seconds not yet done, and what estimates have turned out to be."""
+
+    ahead: float = 0.0
+    measured: float = 0.0
+    hoped: float = 0.0
+
+    @property
+    def factor(self) -> float:
+        return self.measured / self.hoped if self.hoped else 1.0

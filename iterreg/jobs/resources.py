@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["available_cores", "available_memory", "format_bytes", "kernel_oom_kills", "tree_usage"]
+__all__ = [
+    "available_cores",
+    "available_memory",
+    "children_of",
+    "format_bytes",
+    "kernel_oom_kills",
+    "total_memory",
+    "tree_usage",
+]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -19,13 +28,16 @@ def available_cores() -> int:
 
 def available_memory() -> int:
     """Bytes that can be taken without swapping: the system's estimate, cut down to the cgroup's limit."""
-    available = 0
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
+    available = _meminfo("MemAvailable")
     for limit, used in _cgroup_memory():
         available = min(available, max(limit - used, 0))
     return available
+
+
+def total_memory() -> int:
+    """Bytes of the whole machine, cut down to the cgroup's limit: no job can ever have more."""
+    total = _meminfo("MemTotal")
+    return min([total, *(limit for limit, _ in _cgroup_memory())])
 
 
 def kernel_oom_kills() -> int:
@@ -48,13 +60,21 @@ def tree_usage(pid: int) -> tuple[int, int]:
         folder = Path(f"/proc/{process}")
         try:
             memory += int((folder / "statm").read_text().split()[1]) * _PAGE
-            tasks = list((folder / "task").iterdir())
-            threads += len(tasks)
-            for task in tasks:
-                pending += map(int, (task / "children").read_text().split())
+            threads += len(list((folder / "task").iterdir()))
         except (OSError, IndexError, ValueError):
             continue
+        pending += children_of(process)
     return memory, threads
+
+
+def children_of(pid: int) -> list[int]:
+    """Children of a process, of whichever of its threads; none when it is gone."""
+    found: list[int] = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError, ValueError):
+                found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def format_bytes(count: float) -> str:
@@ -64,6 +84,13 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
+
+
+def _meminfo(name: str) -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def _cgroup_folders() -> list[Path]:

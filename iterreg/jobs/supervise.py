@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iterreg.jobs.forkserver import Child, ForkServer, ServerError
+from iterreg.jobs.forkserver import Child, ForkServer, ServerError, StoppedError
 from iterreg.jobs.outcome import Outcome, Report, signal_name
 from iterreg.jobs.resources import available_memory, format_bytes, kernel_oom_kills, tree_usage
 
@@ -43,13 +43,21 @@ def supervise(
         Its estimate: when the machine runs dry, a job above its estimate is killed first.
     stop
         When set, the child is killed and the outcome is ``interrupted``.
+
+    Returns
+    -------
+    How it ended. The clock of `timeout` and of the wall time starts with the child: a job does not pay for
+    the warming of its engine.
     """
-    began = time.monotonic()
     kills_before = kernel_oom_kills()
     try:
-        child = server.spawn(target, payload, log=log)
+        child = server.spawn(target, payload, log=log, stop=stop)
+    except StoppedError:
+        return Report(Outcome.INTERRUPTED, "stopped by the user")
     except ServerError as error:
-        return Report(Outcome.EXCEPTION, str(error))
+        # A parent that had been ready was killed: like a child's crash, that may not happen again.
+        return Report(Outcome.CRASH if error.warmed else Outcome.EXCEPTION, str(error))
+    began = time.monotonic()
     peak = peak_threads = 0
     verdict: tuple[Outcome, str] | None = None
     while not child.ended.wait(_POLL_SECONDS):
@@ -85,7 +93,7 @@ def _verdict(
     if timeout is not None and time.monotonic() - began > timeout:
         return (
             Outcome.TIMEOUT,
-            f"still running after {timeout:.0f} s; raise --timeout or choose a faster preset",
+            f"still running after {timeout:g} s; raise --timeout or choose a faster preset",
         )
     if memory_limit is not None and memory > memory_limit:
         return (
