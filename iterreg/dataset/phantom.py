@@ -372,7 +372,7 @@ def random_deformation(grid: Grid, rng: np.random.Generator) -> Deformation:
     """A random diffeomorphism of the grid's box, as between people after affine alignment.
 
     A stationary velocity (Gaussian-smoothed noise at three `SCALES`, without its affine part, falling
-    to zero at the border, so that the box is mapped onto itself) is integrated by scaling and squaring.
+    to zero at the border of the box) is integrated by scaling and squaring.
     Scales finer than two voxels are left out: a grid cannot hold them without folding. If
     a determinant of the map or its inverse falls below 0.1, the velocity is shrunk and integrated again.
 
@@ -426,7 +426,7 @@ def exponential(velocity: FloatVolume, grid: Grid, *, squarings: int = 7) -> Dis
 def _velocity(grid: Grid, rng: np.random.Generator) -> FloatVolume:
     """Random smooth velocity on a grid, (X, Y, Z, 3) float32 in voxels."""
     spacing = np.array(grid.spacing)
-    extent = (np.array(grid.shape) - 1) * spacing
+    extent = np.array(grid.shape) * spacing - 1.0  # the same whatever the voxel size
     nodes = tuple(int(n) for n in np.ceil(extent / LATTICE) + 2)
     coarse = np.zeros((*nodes, 3))
     for sigma, deviation in SCALES:
@@ -590,9 +590,11 @@ def place_landmarks(
         mapped = np.stack([s.deformation.inverse.warp_points(points) for s in subjects])
         off = np.linalg.norm(mapped - np.rint(mapped), axis=-1).max(axis=0)
         for volume, (x, y, z) in zip(volumes, np.rint(mapped[:, off.argmin()]).astype(int), strict=True):
-            blob = volume[x - 1 : x + 2, y - 1 : y + 2, z - 1 : z + 2]
+            blob = volume[max(x - 1, 0) : x + 2, max(y - 1, 0) : y + 2, max(z - 1, 0) : z + 2]
             if blob.size != 27 or blob.any():
-                raise InputError(f"{grid!r}: too coarse for 3x3x3 landmark blobs that do not touch")
+                raise InputError(
+                    f"{grid!r}: too small or too coarse for 3x3x3 landmark blobs that do not touch"
+                )
             blob[:] = name
     return volumes
 
