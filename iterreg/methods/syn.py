@@ -36,12 +36,13 @@ DEFAULT_PRESET = "cheap"
 
 _LPS = np.diag([-1.0, -1.0, 1.0])
 
-# Measured with antspyx 0.6.3, one thread, CC of radius 2, float: CPU microseconds for an iteration over one
-# voxel of the level's grid, and bytes of peak memory for a voxel of the (cropped) grid at full resolution.
-_MICROSECONDS_PER_VOXEL = 16.0
-_BYTES_PER_VOXEL = 300
-_IMPORT_BYTES = 270 * 2**20
-_BOX_OF_A_BRAIN = 0.62  # the share of the grid that is left by cropping, on skull-stripped MNI-sized volumes
+# Measured with antspyx 0.6.3 on one thread, float: peak bytes for a voxel of a registration at full resolution,
+# for a voxel of the composition onto the full grid, and of the engine alone.
+_REGISTRATION_BYTES = 300
+_COMPOSITION_BYTES = 100
+_ENGINE_BYTES = 280 * 2**20
+_MEMORY_MARGIN = 1.08
+_BOX_OF_A_BRAIN = 0.8  # the share of the grid that is left by cropping, on skull-stripped MNI-sized volumes
 
 
 def _check_levels(*lists: Sequence[float]) -> None:
@@ -233,21 +234,22 @@ class SyN:
         settings = _settings(parameters)
         share = 1.0 if settings.crop_margin_mm is None else _BOX_OF_A_BRAIN
         size = share * max(fixed.size, moving.size)
-        seconds = 10.0 + 2e-6 * size
-        for count, shrink in zip(settings.pyramid.iterations, settings.pyramid.shrink_factors, strict=True):
-            seconds += (
-                count * size / shrink**3 * 1e-6 * _MICROSECONDS_PER_VOXEL * _metric_cost(settings.metric)
-            )
+        seconds = 2.0 + 1e-6 * max(fixed.size, moving.size)
+        pyramid = settings.pyramid
+        for count, shrink in zip(pyramid.iterations, pyramid.shrink_factors, strict=True):
+            level = size / shrink**3
+            seconds += count * level * _seconds_per_voxel(settings.metric, level)
         if settings.linear.stage != "none":
             stages = 2 if settings.linear.stage == "affine" else 1
             evaluated = 1.0 if settings.linear.sampling == "None" else settings.linear.sampling_share
             for count, shrink in zip(settings.linear.iterations, settings.linear.shrink_factors, strict=True):
                 # Linear stages converge long before their generous limits.
-                seconds += stages * min(count, 100) * evaluated * size / shrink**3 * 1e-6
-        width = 1.0 if settings.precision == "float" else 2.0
-        finest = min(settings.pyramid.shrink_factors)
-        per_voxel = 40 + _BYTES_PER_VOXEL / finest**3
-        memory = _IMPORT_BYTES + width * per_voxel * size + 40 * fixed.size + 8 * moving.size
+                seconds += stages * min(count, 100) * evaluated * size / shrink**3 * 1.5e-6
+        used = [f for n, f in zip(pyramid.iterations, pyramid.shrink_factors, strict=True) if n > 0]
+        width = 1 if settings.precision == "float" else 2
+        registration = width * size * (60 + (_REGISTRATION_BYTES - 60) / min(used, default=64) ** 3)
+        composition = _COMPOSITION_BYTES * max(fixed.size, moving.size)
+        memory = _MEMORY_MARGIN * (_ENGINE_BYTES + max(registration, composition))
         return Cost(memory=int(memory), cpu_seconds=seconds)
 
     def environment(self, threads: int) -> Mapping[str, str]:
@@ -383,11 +385,12 @@ def _settings(parameters: Parameters) -> Settings:
     return from_mapping(parameters.values, Settings, source=parameters.preset)
 
 
-def _metric_cost(metric: Metric) -> float:
-    """Cost of an iteration relative to CC of radius 2."""
+def _seconds_per_voxel(metric: Metric, voxels: float) -> float:
+    """CPU seconds of an iteration for each of a level's voxels; more where the images outgrow the caches."""
+    microseconds = 3.5
     if metric.name == "CC":
-        return 0.65 + 0.35 * ((2 * metric.radius + 1) / 5) ** 2
-    return 0.5
+        microseconds = 3.0 + 0.37 * (2 * metric.radius + 1) ** 2
+    return 1e-6 * microseconds * (1 + 0.6 * min(1.0, voxels / 4e6))
 
 
 # -- images -----------------------------------------------------------------------------------------
