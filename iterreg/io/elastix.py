@@ -10,6 +10,7 @@ Formulas: the elastix manual (Klein and Staring), chapter "Transform", and ITK's
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -354,7 +355,9 @@ def _with_transformix(path: Path, fixed: Grid, moving: Grid) -> DisplacementFiel
     image.SetOrigin([float(v) for v in lps[:3, 3]])
     image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(lps[:3, :3] / spacing)))
     try:
-        result = itk.transformix_deformation_field(image, parameters)
+        # without an output directory transformix writes the field into the working directory
+        with tempfile.TemporaryDirectory(prefix="iterreg-") as scratch:
+            result = itk.transformix_deformation_field(image, parameters, output_directory=scratch)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"{path}: transformix cannot evaluate it ({reason})") from error

@@ -235,7 +235,11 @@ class TestElastixItself:
         oracle = elastix._with_transformix(tmp_path / "TransformParameters.0.txt", run.fixed, run.moving)
         assert np.abs(field.vectors - oracle.vectors).max() < TOLERANCE
 
-    def test_rare_transforms_go_to_transformix(self, run: SimpleNamespace, tmp_path: Path) -> None:
+    def test_rare_transforms_go_to_transformix(
+        self, run: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
         file = parameter_file(
             tmp_path / "TransformParameters.0.txt",
             "AffineLogTransform",
@@ -253,3 +257,4 @@ class TestElastixItself:
         np.testing.assert_allclose(
             field.vectors, elastix.read_transform(expected, run.fixed, run.moving).vectors, atol=TOLERANCE
         )
+        assert list(Path.cwd().iterdir()) == []  # transformix left nothing behind
