@@ -36,8 +36,8 @@ DEFAULT_PRESET = "cheap"
 
 _LPS = np.diag([-1.0, -1.0, 1.0])
 
-# Measured with antspyx 0.6.3 on one thread, float: peak bytes for a voxel of a registration at full resolution,
-# for a voxel of the composition onto the full grid, and of the engine alone.
+# Measured with antspyx 0.6.3, float: peak bytes for a voxel of a registration at full resolution, for a voxel
+# of the composition onto the full grid, and of the engine alone.
 _REGISTRATION_BYTES = 300
 _COMPOSITION_BYTES = 100
 _ENGINE_BYTES = 280 * 2**20

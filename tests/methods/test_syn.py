@@ -116,8 +116,8 @@ def test_follows_the_protocol() -> None:
 
 
 def test_every_preset_is_complete_and_resolves() -> None:
-    assert presets.names("syn") == tuple(sorted(PRESETS))
-    for name in PRESETS:
+    assert set(PRESETS) <= set(presets.names("syn"))
+    for name in presets.names("syn"):
         parameters = SyN().parameters(name)
         assert parameters.preset == name
         (path,) = parameters.files
