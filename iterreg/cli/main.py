@@ -13,13 +13,13 @@ from iterreg.errors import IterregError
 __all__ = ["main"]
 
 
-
 COMMANDS = (
     "demo",
     "run",
     "plan",
     "status",
     "check",
+    "prepare",
     "package",
     "warp",
     "convert",

@@ -12,7 +12,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "methods",
         help="list methods and presets, or print a preset",
-        description="Lists the installed methods and their presets; `iterreg methods syn:cheap` prints a preset, "
+        description="Lists the installed methods and their presets; `iterreg methods syn:cheap` prints one, "
         "to be saved, changed and used as --method syn:FILE.",
     )
     parser.add_argument("which", nargs="?", metavar="METHOD:PRESET")
