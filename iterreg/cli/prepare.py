@@ -20,9 +20,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "prepare",
         help="align raw skull-stripped scans to MNI152 and write them in the challenge's layout",
-        description="Registers skull-stripped scans affinely to a template, resamples them and their labels onto "
-        "its grid, scales intensities to [0, 255] and writes a data set in the challenge's layout, with a json "
-        "that pairs every subject with the next.",
+        description="Registers skull-stripped scans affinely to a template, resamples them and their "
+        "labels onto its grid, scales intensities to [0, 255] and writes a data set in the challenge's "
+        "layout, with a json that pairs every subject with the next.",
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="skull-stripped scans")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the prepared data set")
