@@ -190,8 +190,9 @@ def _hidden_folder(output: Path) -> Iterator[Path]:
         except OSError as error:  # some network file systems have no locks
             print(f"note: {hidden / 'lock'}: cannot be locked ({error.strerror})", file=sys.stderr)
         else:
-            for claim in hidden.glob("run/*/jobs/*/claim-*"):
-                claim.unlink(missing_ok=True)
+            for pattern in ("run/*/jobs/*/claim-*", "run/.lock/claim-*"):
+                for claim in hidden.glob(pattern):
+                    claim.unlink(missing_ok=True)
         yield hidden
 
 
@@ -223,14 +224,15 @@ def _writable_places(hidden: Path) -> None:
     if not usable:
         scratch.mkdir()
         os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
-    baked = os.environ.get("ITERREG_KERNELS")
-    if baked and Path(baked).is_dir() and "NUMBA_CACHE_DIR" not in os.environ:
-        # numba ignores a cache that it cannot write to: work on a copy.
-        copy = hidden / "kernels"
-        shutil.rmtree(copy, ignore_errors=True)
+    if "NUMBA_CACHE_DIR" not in os.environ:
+        # numba caches nothing where it cannot write, so an image's compiled kernels serve as a copy. Without
+        # a home every job would compile its own.
+        kernels, baked = hidden / "kernels", os.environ.get("ITERREG_KERNELS")
         with suppress(OSError):
-            shutil.copytree(baked, copy, copy_function=shutil.copyfile)
-            os.environ["NUMBA_CACHE_DIR"] = str(copy)
+            if baked and not kernels.exists():
+                shutil.copytree(baked, kernels, copy_function=shutil.copyfile)
+            kernels.mkdir(exist_ok=True)
+        os.environ["NUMBA_CACHE_DIR"] = str(kernels)
 
 
 # -- the work -----------------------------------------------------------------------------------------
@@ -251,7 +253,7 @@ def _register(mounts: Mounts, options: argparse.Namespace, fallback: bool) -> tu
 
     dataset = open_dataset(mounts.dataset, root=mounts.images)
     folder, digests = RunFolder(options.out), FileDigests()
-    folder.create()
+    folder.check()
     digests.load(folder.digests)
     plan = plan_from(options, dataset, folder, digests)
     print_plan(plan)
