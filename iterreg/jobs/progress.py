@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -54,12 +55,12 @@ class Progress:
         self._done = 0
         self._last = time.monotonic()
         self._bar: Any = None
-        if self._stream.isatty() and not quiet:
+        if _has_width(self._stream) and not quiet:
             from tqdm import tqdm
 
             self._bar = tqdm(
                 total=total, file=self._stream, dynamic_ncols=True, leave=False,
-                bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}, {postfix}", postfix="",
+                bar_format="{n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
             )  # fmt: skip
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._heartbeat, daemon=True, name="progress")
@@ -146,6 +147,14 @@ class Progress:
                         f"... {len(self._running)} running, the longest for {format_seconds(since)}",
                         forecast=True,
                     )
+
+
+def _has_width(stream: IO[str]) -> bool:
+    """Whether a bar can be drawn: a terminal, and not one that has no size."""
+    try:
+        return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
+    except (OSError, ValueError):
+        return False
 
 
 @dataclass

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -98,6 +99,24 @@ def nonsense(task):
             os.write(int(descriptor), b"[1]")
 
 
+def fill(task):
+    """Leave 20 kB on the file system of FULL_DISK."""
+    with open(os.path.join(os.environ["FULL_DISK"], "ballast"), "wb") as stream:
+        try:
+            while True:
+                stream.write(bytes(4096))
+                stream.flush()
+        except OSError:
+            pass
+    os.truncate(stream.name, os.path.getsize(stream.name) - 20_000)
+
+
+def vandal(task):
+    """Truncate an image of the data set."""
+    victim = Path(os.environ["VICTIM"])
+    victim.write_bytes(victim.read_bytes()[:200])
+
+
 def throw(error):
     raise error
 
@@ -151,9 +170,14 @@ class Faulty:
             "threads": lambda: threads(task),
             "flaky": lambda: flaky(task, os.environ["EXECUTIONS"] + ".flaky"),
             "fork": lambda: fork(task),
+            "fill": lambda: fill(task),
+            "vandal": lambda: vandal(task),
             "nonsense": lambda: nonsense(task),
             "slow": lambda: time.sleep(float(os.environ.get("SLOW_SECONDS", "0.3"))),
         }.get(fault, lambda: None)()
+        if os.environ.get("NOISE"):  # which no compression makes small
+            seed = sum(subject.encode())
+            field.vectors[:] = np.random.default_rng(seed).uniform(-0.1, 0.1, field.vectors.shape)
         if fault == "shape":
             return Registration(DisplacementField.identity(small, task.moving.grid))
         if fault == "type":
@@ -241,6 +265,17 @@ class Lab:
         array = (100 + 400 * gaussian_filter(noise, 2)).astype(np.float32)
         nib.save(nib.Nifti1Image(array, np.diag([2.0, 2.0, 2.0, 1.0])), self.image(subject))  # type: ignore[no-untyped-call,attr-defined]
 
+    def await_executions(self, *subjects: str, times: int = 1) -> None:
+        """Wait until each of these has begun to be registered so many times."""
+        self.await_(lambda: all(self.counts()[subject] >= times for subject in subjects))
+
+    @staticmethod
+    def await_(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "what was waited for did not happen"
+            time.sleep(0.05)
+
     def faults(self, **behaviour: str) -> None:
         """Let subjects behave otherwise than they are called."""
         (self.root / "faults.json").write_text(json.dumps(behaviour))
@@ -295,6 +330,9 @@ class Lab:
                 start_new_session=True,
             )
 
+    def output(self) -> str:
+        return (self.root / "output.txt").read_text(errors="replace")
+
     def status(self, subject: str, arm: str = "faulty") -> dict[str, Any]:
         path = self.out / arm / "jobs" / f"{subject}_ref" / "status.json"
         return dict(json.loads(path.read_text())) if path.exists() else {}
@@ -330,7 +368,15 @@ class Lab:
 
     def leftovers(self) -> list[Path]:
         """Files that a run should not leave behind."""
-        names = (".partial.", ".clock-", "claim-", "unfinished", "iterreg-scratch", "dropped", "native_temporary")
+        names = (
+            ".partial.",
+            ".clock-",
+            "claim-",
+            "unfinished",
+            "iterreg-scratch",
+            "dropped",
+            "native_temporary",
+        )
         return [
             path
             for folder in (self.out, self.scratch, self.root)
