@@ -39,6 +39,8 @@ CONVENTIONS: Mapping[str, tuple[str, str, str]] = {
 _HIDDEN = ".iterreg"
 _LOG_LINES = 12
 _LOGS_SHOWN = 3
+_TEMPORARY_BYTES = 4 * 2**30
+"""What engines may write to the temporary folder between them; with less there, the output's disk serves."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,15 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    mounts = find_mounts(args.root)
+    # Jobs work in folders of their own: a relative path would lead elsewhere there.
+    mounts = find_mounts(args.root.absolute())
     fallback = _fallback(os.environ.get("ITERREG_FALLBACK", ""))
     options = _options(os.environ)
     kept = os.environ.get("ITERREG_RUN")
     print(f"{mounts.challenge}: {mounts.dataset}, images below {mounts.images}, fields to {mounts.output}")
     with _hidden_folder(mounts.output) as hidden:
         _writable_places(hidden)
-        options.out = Path(kept) if kept else _resumable(hidden / "run")
+        options.out = Path(kept).absolute() if kept else _resumable(hidden / "run")
         code, clean = _register(mounts, options, fallback)
     if clean:  # after the lock is closed: NFS keeps an open file in its folder
         shutil.rmtree(hidden, ignore_errors=True)
@@ -217,8 +220,10 @@ def _writable_places(hidden: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     tempfile.tempdir = None
     try:
-        # Python's last resort is the working directory, which is / in a container.
-        usable = tempfile.gettempdir() != str(Path.cwd())
+        # Python's last resort is the working directory, which is / in a container. Apptainer's --contain
+        # gives a temporary folder of 64 MB.
+        place = tempfile.gettempdir()
+        usable = place != str(Path.cwd()) and shutil.disk_usage(place).free >= _TEMPORARY_BYTES
     except OSError:
         usable = False
     if not usable:
