@@ -24,7 +24,15 @@ __all__ = ["register_pair", "warm"]
 
 
 def warm(method: str) -> None:
-    """Import an engine and what every job needs, before any child is forked."""
+    """Import an engine and what every job needs, before any child is forked.
+
+    The kernels among it: they choose their cache's folder when they are imported, and a job's temporary
+    folder must not be it.
+    """
+    import iterreg.kernels.inversion
+    import iterreg.kernels.jacobian
+    import iterreg.kernels.sampling  # noqa: F401
+
     load(method).warm()
 
 
