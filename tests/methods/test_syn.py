@@ -20,7 +20,8 @@ from iterreg.errors import EngineError, InputError
 from iterreg.field import DisplacementField
 from iterreg.methods import presets
 from iterreg.methods.base import Method, Parameters, Registration, Task
-from iterreg.methods.syn import Settings, SyN, antsregistration_arguments
+from iterreg.methods.syn import SyN
+from iterreg.methods.syn_settings import Settings, antsregistration_arguments
 from iterreg.methods.toml_parameters import from_mapping, plain
 from iterreg.methods.trial import make_trial
 from iterreg.volume import Grid, Volume
