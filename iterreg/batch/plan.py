@@ -249,7 +249,7 @@ def make_plan(
     settings = settings.resolved()
     _refuse_collisions(arms, dataset.pairs)
     digests = digests or FileDigests()
-    look = _Planner(folder, settings, digests)
+    look = _Planner(folder, settings, digests, dataset.promised_shape)
     planned = [
         look(Job(arm, pair, settings.seed, settings.masks, settings.inverse))
         for arm in arms
@@ -281,8 +281,15 @@ def _refuse_collisions(arms: Sequence[Arm], pairs: Iterable[Pair]) -> None:
 class _Planner:
     """Looks at one job after another; reads each header, and asks for each arm's identity and costs, once."""
 
-    def __init__(self, folder: RunFolder, settings: Settings, digests: FileDigests) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: Settings,
+        digests: FileDigests,
+        promised_shape: tuple[int, int, int] | None,
+    ) -> None:
         self._folder = folder
+        self._promised = Grid(promised_shape) if promised_shape is not None else None
         self._settings = settings
         self._digests = cache(digests)
         self._grid = cache(read_grid)
@@ -295,7 +302,10 @@ class _Planner:
             fixed, moving = self._grid(job.pair.fixed.path), self._grid(job.pair.moving.path)
             identity = job.hash(self._digests)
         except InputError as error:
-            return PlannedJob(job, where, "refused", str(error))
+            # What the images would cost can be told before they are there, if their shape is promised.
+            grid = self._promised
+            cost = self._cost(job.arm, grid, grid) if grid is not None else _NO_COST
+            return PlannedJob(job, where, "refused", str(error), cost)
         cost = self._cost(job.arm, fixed, moving)
         cost = replace(cost, memory=max(cost.memory, _frame_memory(fixed, moving, job.inverse)))
         seen = where.status_stamp()

@@ -65,9 +65,12 @@ def print_plan(plan: Plan) -> None:
             )
             if states[state]
         ]  # fmt: skip
-        cost = max((entry.cost.memory for entry in left), default=0)
-        cpu = sum(entry.cost.cpu_seconds for entry in left)
-        price = f"; about {format_bytes(cost)} and {format_seconds(cpu / len(left))} CPU each" if left else ""
+        priced = left or [entry for entry in jobs if entry.state == "refused" and entry.cost.memory]
+        cost = max((entry.cost.memory for entry in priced), default=0)
+        cpu = sum(entry.cost.cpu_seconds for entry in priced)
+        price = (
+            f"; about {format_bytes(cost)} and {format_seconds(cpu / len(priced))} CPU each" if priced else ""
+        )
         print(f"  {arm.name}: {', '.join(parts)}{price}")
     if plan.todo:
         print(
@@ -75,7 +78,15 @@ def print_plan(plan: Plan) -> None:
             f"thread{'s' if plan.threads > 1 else ''} each, {format_bytes(plan.settings.memory)} of memory: "
             f"about {format_seconds(plan.wall_seconds)}"
         )
-    refused = plan.in_state("refused")
+    missing = [scan.path for scan in dataset.scans() if not scan.path.is_file()]
+    if missing:
+        print(f"  {len(missing)} image files are missing, the first is {missing[0]}")
+    gone = set(missing)
+    refused = [
+        entry
+        for entry in plan.in_state("refused")
+        if gone.isdisjoint((entry.job.pair.fixed.path, entry.job.pair.moving.path))
+    ]
     for entry in refused[:_SHOWN]:
         print(f"  cannot run {entry.job.arm.name} {entry.job.pair.name}: {entry.why}")
     if len(refused) > _SHOWN:
