@@ -92,11 +92,10 @@ def fork(task):
 
 
 def nonsense(task):
-    for descriptor in os.listdir("/proc/self/fd"):
-        if os.path.exists(f"/proc/self/fd/{descriptor}") and "socket" in os.readlink(f"/proc/self/fd/{descriptor}"):
-            os.write(int(descriptor), b"not json")
-            os.write(int(descriptor), b'{"event": "ended", "id": 999}')
-            os.write(int(descriptor), b"[1]")
+    for entry in Path("/proc/self/fd").iterdir():
+        if os.path.lexists(entry) and "socket" in os.readlink(entry):
+            for packet in (b"not json", b'{"event": "ended", "id": 999}', b"[1]"):
+                os.write(int(entry.name), packet)
 
 
 def fill(task):

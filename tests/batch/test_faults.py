@@ -41,7 +41,7 @@ def batch(make_lab: Callable[..., Any]) -> tuple[Any, subprocess.CompletedProces
 
 
 def test_exit_code_says_that_some_failed(batch: Any) -> None:
-    lab, ended = batch
+    _, ended = batch
     assert ended.returncode == 2, ended.stdout + ended.stderr
     assert f"{len(FINE)} of {len(FINE) + len(BAD)} done, {len(BAD)} failed" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
