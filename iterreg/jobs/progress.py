@@ -12,6 +12,7 @@ from typing import IO, Any
 
 __all__ = ["Progress", "format_seconds"]
 
+_BEAT_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 300.0
 
 
@@ -137,7 +138,7 @@ class Progress:
             self._bar.set_postfix_str(f"{left}; {names}" if names else left, refresh=True)
 
     def _heartbeat(self) -> None:
-        while not self._stop.wait(1.0):
+        while not self._stop.wait(_BEAT_SECONDS):
             with self._lock:
                 if self._bar is not None:
                     self._refresh()
