@@ -32,7 +32,7 @@ FIRST = "1000_1001"
 STAGES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("identity",), ()),
     (("syn:lumir24-script-today", "syn:lumir24-published", "syn:strong"), (FIRST,)),
-    (("elastix:bspline-lumir", "elastix:bspline-fast", "elastix:affine-bspline"), (FIRST,)),
+    (("elastix:bspline-lumir", "elastix:bspline-fast", "elastix:affine+bspline-lumir"), (FIRST,)),
     (("syn:cheap", "elastix:bspline-lumir"), ()),
 )
 COLUMNS = (
