@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import os
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numba
 import numpy as np
 
 from iterreg.errors import EngineError, InputError
@@ -24,16 +26,24 @@ __all__ = ["register_pair", "warm"]
 
 
 def warm(method: str) -> None:
-    """Import an engine and what every job needs, before any child is forked.
+    """Import an engine and what every job needs, before any child is forked."""
+    _import_kernels()
+    load(method).warm()
+    # Whatever is compiled first makes numba load the rest of itself, half a second that each child would
+    # pay. Compiling starts no thread; calling a parallel kernel here would.
+    numba.njit(_nothing).compile((numba.float64,))
+    importlib.import_module("isal.igzip")
 
-    The kernels among it: they choose their cache's folder when they are imported, and a job's temporary
-    folder must not be it.
-    """
+
+def _import_kernels() -> None:
+    """They choose their cache's folder when they are imported, and a job's temporary folder must not be it."""
     import iterreg.kernels.inversion
     import iterreg.kernels.jacobian
     import iterreg.kernels.sampling  # noqa: F401
 
-    load(method).warm()
+
+def _nothing(value: float) -> float:
+    return value
 
 
 def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,6 +68,7 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
         If the engine's field is missing, misplaced or not finite.
     """
     began = time.perf_counter()
+    _import_kernels()  # nothing to do in a warm child
     _work_in(payload["scratch"])
     fixed, moving = load_image(payload["fixed"]), load_image(payload["moving"])
     task = Task(

@@ -87,14 +87,20 @@ def parse_bytes(text: str) -> int:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 12G")
     power = "KMGT".find(match[2].upper()) + 1 if match[2] else 0
-    return int(float(match[1]) * 1024**power)
+    count = int(float(match[1]) * 1024**power)
+    if count < 1:
+        raise argparse.ArgumentTypeError("must be above zero")
+    return count
 
 
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"([\d.]+)([smh]?)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 3600, 90m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError("must be above zero")
+    return seconds
 
 
 def _positive(text: str) -> int:

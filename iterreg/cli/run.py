@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     digests.load(folder.digests)
     plan = plan_from(args, dataset, folder, digests)
     if not args.method and not args.quiet:
-        print(f"no --method given: using {DEFAULT_METHOD} with its preset {plan.arms[0].parameters.preset!r}")
+        _say(f"no --method given: using {DEFAULT_METHOD} with its preset {plan.arms[0].parameters.preset!r}")
     if not args.no_check and plan.todo:
         # Of a large data set that is nearly done only what is left needs to be read.
         left = dict.fromkeys(planned.job.pair for planned in plan.todo)
@@ -62,9 +64,10 @@ def run(args: argparse.Namespace) -> int:
             [] if args.keep_going else refuse_findings(replace(dataset, pairs=tuple(left)), read_voxels=True)
         )
         for note in notes:
-            print(f"note: {note}", file=sys.stderr)
+            _say(f"note: {note}", error=True)
     if not args.quiet:
-        print_plan(plan)
+        with _even_unheard():
+            print_plan(plan)
     refused = plan.in_state("refused")
     if refused and not args.keep_going:
         raise InputError(
@@ -148,11 +151,31 @@ def close(plan: Plan, folder: RunFolder, summary: Summary) -> int:
     ):  # fmt: skip
         if count:
             parts.append(f"{count} {word}")
-    print(f"{', '.join(parts)}; results in {folder.results}")
+    _say(f"{', '.join(parts)}; results in {folder.results}")
     if summary.left:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        _say("interrupted: the same command goes on from here", error=True)
         return 130
     if summary.failed or refused:
-        print(f"what failed and why: iterreg status {shlex.quote(str(folder.path))}", file=sys.stderr)
+        _say(f"what failed and why: iterreg status {shlex.quote(str(folder.path))}", error=True)
         return 2
     return 3 if summary.elsewhere else 0
+
+
+def _say(text: str, *, error: bool = False) -> None:
+    with _even_unheard():
+        print(text, file=sys.stderr if error else sys.stdout)
+
+
+@contextmanager
+def _even_unheard() -> Iterator[None]:
+    """Print, and go on when nobody reads it any more (``iterreg run … | head``): the work is what counts."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:  # what it still holds is written again when Python ends: let it
+                os.dup2(nowhere, stream.fileno())
