@@ -70,7 +70,7 @@ def test_every_preset_says_what_it_is_and_resolves(name: str) -> None:
     assert parameters.preset == name
     assert len(presets.summary("elastix", name)) > 30
     (stage,) = parameters.values["stages"]
-    assert stage["RandomSeed"] == ["1"]
+    assert "RandomSeed" not in stage  # so that --seed counts
     assert Elastix().cost(parameters, Grid((160, 224, 192)), Grid((160, 224, 192))).cpu_seconds > 5
     json.dumps(parameters.values)
 
