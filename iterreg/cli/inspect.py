@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iterreg.io.sniff import Belief, Reading
+    from iterreg.io.readings import Reading
+    from iterreg.io.sniff import Belief
 
 __all__ = ["add_parser", "run"]
 
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
         If a file cannot be read, or only one of the two images is given.
     """
     from iterreg.errors import InputError
-    from iterreg.io.sniff import describe, rank_readings
+    from iterreg.io.readings import rank_readings
+    from iterreg.io.sniff import describe
 
     if bool(args.fixed) != bool(args.moving):
         raise InputError("readings are compared with both images: give --fixed and --moving, or neither")

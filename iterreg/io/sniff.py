@@ -1,12 +1,11 @@
 """What a field file seems to be: its format, layout and units, with the evidence for it.
 
-`describe` looks at one file. `rank_readings` needs the two images: it warps the moving image under
-every reading that is possible and lists them by similarity to the fixed image.
+With the pair's two images at hand, `iterreg.io.readings` can say more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,16 +15,13 @@ from numpy.typing import NDArray
 
 from iterreg.errors import InputError
 from iterreg.io import elastix, itk
-from iterreg.io.nifti import VECTOR_INTENT, read_vectors
-from iterreg.io.npz import load_array
-from iterreg.volume import FloatArray, Grid, Volume
+from iterreg.io.nifti import VECTOR_INTENT
+from iterreg.io.unknown import FIELD_SUFFIXES, as_vectors, load_unknown, voxels
+from iterreg.volume import FloatArray, Grid
 
-__all__ = ["Belief", "Reading", "describe", "rank_readings"]
+__all__ = ["Belief", "describe"]
 
 Units = Literal["voxels", "millimetres", "normalised", "absolute voxels", "unknown"]
-
-_NUMPY = (".npy", ".npz")
-_IMAGES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
 
 
 @dataclass(frozen=True)
@@ -64,28 +60,6 @@ class Belief:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One way to read a file, and how similar it makes the images.
-
-    Attributes
-    ----------
-    names
-        The readings that place every sampled voxel within 0.01 voxels of one another.
-    format
-        The format to name with ``--from`` for it, or ``""`` where the file would have to be mended first.
-    ncc
-        Normalised cross-correlation of fixed and warped moving image over the sampled voxels.
-    inside
-        Share of sampled voxels that stay inside the moving image.
-    """
-
-    names: tuple[str, ...]
-    format: str
-    ncc: float
-    inside: float
-
-
 def describe(path: str | Path) -> Belief:
     """Say what a file seems to be.
 
@@ -110,116 +84,14 @@ def describe(path: str | Path) -> Belief:
             None,
             evidence=("ITK reads it as a transform between points in LPS millimetres.",),
         )
-    if not name.endswith(_IMAGES + _NUMPY):
+    if not name.endswith(FIELD_SUFFIXES):
         raise InputError(
             f"{path}: its name ends in none of the known ways: "
-            f"{', '.join(_IMAGES + _NUMPY)}, .mat, .txt, .tfm, .h5"
+            f"{', '.join(FIELD_SUFFIXES)}, .mat, .txt, .tfm, .h5"
         )
-    array, grid, intent = _load(path)
-    vectors, layout = _as_vectors(array, path)
+    array, grid, intent = load_unknown(path)
+    vectors, layout = as_vectors(array, path)
     return _Sniffer(path, array, vectors, layout, grid, intent).belief()
-
-
-def rank_readings(
-    path: str | Path, fixed: Volume, moving: Volume, *, samples: int = 200_000
-) -> tuple[Reading, ...]:
-    """Try every reading of a dense field and rank them by similarity, the best first.
-
-    Similarity is the normalised cross-correlation of the fixed image and the warped moving image over a
-    regular subset of about `samples` voxels of the fixed grid. It tells readings apart when both images
-    have the same contrast; between contrasts it is only a hint.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read or no layout of it fits the fixed image.
-    """
-    path = Path(path)
-    if not path.name.lower().endswith(_IMAGES + _NUMPY):
-        raise InputError(f"{path}: is not a dense field, its reading is not in doubt; give a field file")
-    array, _, _ = _load(path)
-    step = max(1, int(np.ceil((fixed.grid.size / samples) ** (1 / 3))))
-    chosen = (slice(None, None, step),) * 3
-    index = _voxels(fixed.grid.shape, step)
-    reference = fixed.array[chosen].astype(np.float64).ravel()
-    targets: list[tuple[str, str, FloatArray]] = [
-        ("no displacement (for comparison)", "", _same_place(index, fixed.grid, moving.grid))
-    ]
-    for prefix, vectors in _layouts(array, fixed.grid.shape):
-        sampled = vectors[chosen].reshape(-1, 3).astype(np.float64)
-        for name, file_format, make in _READINGS:
-            place = make(sampled, index, fixed.grid, moving.grid)
-            if place is not None and np.isfinite(place).all():
-                # a rearranged layout is no format: the plain reader would refuse the file
-                targets.append((prefix + name, _format_of(array, prefix, file_format), place))
-    if len(targets) == 1:
-        raise InputError(
-            f"{path}: has shape {array.shape}, no layout of which fits the fixed image's {fixed.grid.shape}; "
-            "give the image the field was made for"
-        )
-    return _ranked(targets, reference, moving.array)
-
-
-# -- loading ------------------------------------------------------------------------------------
-
-
-def _load(path: Path) -> tuple[NDArray[Any], Grid | None, int]:
-    name = path.name.lower()
-    if name.endswith(_NUMPY):
-        return load_array(path), None, 0
-    if name.endswith((".nii", ".nii.gz")):
-        stored = read_vectors(path)
-        spatial = stored.array.shape[1:4] if stored.array.shape[0] == 3 else stored.array.shape[:3]
-        grid = Grid(spatial, stored.affine) if len(spatial) == 3 and min(spatial) > 0 else None
-        return stored.array, grid, stored.intent
-    displacement, grid = itk.read_warp(path)
-    # back to the stored signs, in the layout ITK's NIfTI files have
-    return (displacement * [-1, -1, 1])[:, :, :, np.newaxis, :], grid, VECTOR_INTENT
-
-
-def _as_vectors(array: NDArray[Any], path: Path) -> tuple[NDArray[Any], str]:
-    shape = array.shape
-    if array.ndim == 5 and shape[3:] == (1, 3):
-        return array[:, :, :, 0, :], "X x Y x Z x 1 x 3 (ITK's)"
-    if array.ndim == 5 and shape[0] == 1 and shape[-1] == 3:
-        return array[0], "1 x X x Y x Z x 3 (a batch of one)"
-    if array.ndim == 5 and shape[:2] == (1, 3):
-        return np.moveaxis(array[0], 0, -1), "1 x 3 x X x Y x Z (a batch of one)"
-    if array.ndim == 4 and shape[-1] == 3:
-        return array, "X x Y x Z x 3"
-    if array.ndim == 4 and shape[0] == 3:
-        return np.moveaxis(array, 0, -1), "3 x X x Y x Z"
-    raise InputError(
-        f"{path}: has shape {'x'.join(map(str, shape))}, which holds no vectors of three components"
-    )
-
-
-def _layouts(array: NDArray[Any], shape: tuple[int, int, int]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Every way to see the array as (X, Y, Z, 3) on the fixed grid."""
-    try:
-        vectors, _ = _as_vectors(array, Path())
-    except InputError:
-        return
-    if vectors.shape[:3] == shape:
-        yield "", vectors
-    if vectors.shape[:3] == shape[::-1]:
-        yield "axes z, y, x: ", vectors.transpose(2, 1, 0, 3)
-    if tuple(2 * n for n in vectors.shape[:3]) == shape:
-        from scipy.ndimage import zoom
-
-        components = [zoom(vectors[..., c].astype(np.float32), 2, order=2) for c in range(3)]
-        yield "half resolution: ", np.stack(components, axis=-1)
-
-
-def _format_of(array: NDArray[Any], prefix: str, file_format: str) -> str:
-    if prefix == "":
-        five = array.ndim == 5 and array.shape[3:] == (1, 3)
-        fits = {"challenge": not five, "ras": not five, "itk": five}
-        return file_format if fits.get(file_format, True) else ""
-    return "npz" if prefix.startswith("half") and file_format == "challenge" else ""
-
-
-# -- describing ---------------------------------------------------------------------------------
 
 
 def _describe_elastix(path: Path) -> Belief:
@@ -250,7 +122,7 @@ class _Sniffer:
         step = max(1, int(np.ceil((vectors[..., 0].size / 100_000) ** (1 / 3))))
         chosen = (slice(None, None, step),) * 3
         self.sample = vectors[chosen].reshape(-1, 3).astype(np.float64)
-        self.index = _voxels(vectors.shape[:3], step)
+        self.index = voxels(vectors.shape[:3], step)
         self.shape = vectors.shape[:3]
         self.whole = vectors
         self.evidence: list[str] = []
@@ -426,101 +298,3 @@ class _Sniffer:
             out[f"component {c} lowest"] = float(self.sample[:, c].min())
             out[f"component {c} highest"] = float(self.sample[:, c].max())
         return out
-
-
-# -- ranking ------------------------------------------------------------------------------------
-
-Make = Callable[[FloatArray, FloatArray, Grid, Grid], FloatArray | None]
-
-
-def _same_place(p: FloatArray, fixed: Grid, moving: Grid) -> FloatArray:
-    return moving.world_to_voxel(fixed.voxel_to_world(p))
-
-
-def _world(signs: tuple[int, int, int], reverse: bool = False) -> Make:
-    def make(v: FloatArray, p: FloatArray, fixed: Grid, moving: Grid) -> FloatArray:
-        displacement = (v[:, ::-1] if reverse else v) * signs
-        return moving.world_to_voxel(fixed.voxel_to_world(p) + displacement)
-
-    return make
-
-
-def _axis_millimetres(v: FloatArray, p: FloatArray, fixed: Grid, moving: Grid) -> FloatArray:
-    return _same_place(p, fixed, moving) + v / np.array(moving.spacing, dtype=np.float64)
-
-
-def _normalised_displacement(reverse: bool) -> Make:
-    def make(v: FloatArray, p: FloatArray, fixed: Grid, moving: Grid) -> FloatArray | None:
-        if np.abs(v).max() > 4:
-            return None
-        half = (np.array(moving.shape, dtype=np.float64) - 1) / 2
-        return _same_place(p, fixed, moving) + (v[:, ::-1] if reverse else v) * half
-
-    return make
-
-
-def _sampling_grid(align_corners: bool, reverse: bool) -> Make:
-    def make(v: FloatArray, p: FloatArray, fixed: Grid, moving: Grid) -> FloatArray | None:
-        if np.abs(v).max() > 4:
-            return None
-        g, n = (v[:, ::-1] if reverse else v), np.array(moving.shape, dtype=np.float64)
-        return (g + 1) / 2 * (n - 1) if align_corners else ((g + 1) * n - 1) / 2
-
-    return make
-
-
-_READINGS: tuple[tuple[str, str, Make], ...] = (
-    ("voxels", "challenge", lambda v, p, f, m: p + v),
-    ("voxels, components reversed", "", lambda v, p, f, m: p + v[:, ::-1]),
-    ("voxels, negated (an inverse or the opposite direction)", "", lambda v, p, f, m: p - v),
-    ("millimetres, RAS+", "ras", _world((1, 1, 1))),
-    ("millimetres, LPS (ITK, ANTs, elastix)", "itk", _world((-1, -1, 1))),
-    ("millimetres, LPS, components reversed", "", _world((-1, -1, 1), reverse=True)),
-    ("millimetres, LPS, negated", "", _world((1, 1, -1))),
-    ("millimetres along the array axes", "", _axis_millimetres),
-    ("absolute voxel coordinates", "", lambda v, p, f, m: v),
-    ("absolute voxel coordinates, components reversed", "", lambda v, p, f, m: v[:, ::-1]),
-    ("normalised displacements", "", _normalised_displacement(reverse=False)),
-    ("normalised displacements, components reversed", "", _normalised_displacement(reverse=True)),
-    ("sampling grid, align_corners=True", "torch", _sampling_grid(True, reverse=True)),
-    ("sampling grid, align_corners=False", "torch-unaligned", _sampling_grid(False, reverse=True)),
-    ("sampling grid, components in array order", "", _sampling_grid(True, reverse=False)),
-)
-
-
-def _ranked(
-    targets: list[tuple[str, str, FloatArray]], reference: FloatArray, moving: NDArray[Any]
-) -> tuple[Reading, ...]:
-    from scipy.ndimage import map_coordinates
-
-    groups: list[tuple[list[str], list[str], FloatArray]] = []
-    for name, file_format, place in targets:
-        for names, formats, other in groups:
-            if np.abs(place - other).max() < 0.01:
-                names.append(name)
-                formats.append(file_format)
-                break
-        else:
-            groups.append(([name], [file_format], place))
-    image = np.asarray(moving, dtype=np.float32)
-    upper = np.array(image.shape) - 1
-    readings = []
-    for names, formats, place in groups:
-        warped = map_coordinates(image, place.T, order=1, mode="constant", cval=0.0)
-        inside = float(((place >= 0) & (place <= upper)).all(axis=-1).mean())
-        chosen = next((f for f in formats if f), "")
-        readings.append(Reading(tuple(names), chosen, _ncc(reference, warped), inside))
-    return tuple(sorted(readings, key=lambda r: -r.ncc))
-
-
-def _ncc(a: FloatArray, b: NDArray[Any]) -> float:
-    a = a - a.mean()
-    b = b.astype(np.float64) - b.mean(dtype=np.float64)
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 0 else 0.0
-
-
-def _voxels(shape: tuple[int, ...], step: int) -> FloatArray:
-    """(N, 3) indices of every `step`-th voxel along each axis."""
-    axes = [np.arange(0, n, step, dtype=np.float64) for n in shape]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from iterreg.dataset import phantom
+from iterreg.dataset import diffeomorphisms, phantom
 from iterreg.dataset.phantom import Anatomy, Subject, Template
 from iterreg.errors import InputError
 from iterreg.volume import Grid
@@ -92,7 +92,7 @@ def test_exponential_of_a_linear_velocity_is_the_matrix_exponential() -> None:
     grid = Grid((24, 24, 24))
     rate = np.array([[0.0, -0.2, 0.0], [0.2, 0.0, 0.0], [0.0, 0.0, 0.1]])
     place = np.moveaxis(np.indices(grid.shape), 0, -1) - 11.5
-    flow = phantom.exponential((place @ rate.T).astype(np.float32), grid, squarings=8)
+    flow = diffeomorphisms.exponential((place @ rate.T).astype(np.float32), grid, squarings=8)
     turn = np.array([[np.cos(0.2), -np.sin(0.2), 0], [np.sin(0.2), np.cos(0.2), 0], [0, 0, np.exp(0.1)]])
     inner = (slice(6, -6),) * 3
     expected = place @ turn.T - place
@@ -102,9 +102,9 @@ def test_exponential_of_a_linear_velocity_is_the_matrix_exponential() -> None:
 @pytest.mark.parametrize("spacing", [4, 2])
 def test_deformation_is_a_diffeomorphism_of_the_box(spacing: int) -> None:
     grid = spacing_grid(spacing)
-    deformation = phantom.random_deformation(grid, np.random.default_rng(5))
+    deformation = diffeomorphisms.random_deformation(grid, np.random.default_rng(5))
     u = deformation.forward.vectors
-    assert deformation.lowest_determinant > phantom.LOWEST_DETERMINANT
+    assert deformation.lowest_determinant > diffeomorphisms.LOWEST_DETERMINANT
     assert deformation.forward.folding().ndv_percent == 0
     assert deformation.inverse.folding().ndv_percent == 0
     assert np.abs(u[0]).max() < 1e-5  # velocities vanish at the border
@@ -141,19 +141,19 @@ def test_truth_between_two_people(people: list[Subject]) -> None:
 def test_exp_of_minus_v_is_the_inverse() -> None:
     """The inverse that is solved for is the flow backwards, up to the grid's resolution."""
     grid = spacing_grid(2)
-    deformation = phantom.random_deformation(grid, np.random.default_rng(5))
-    velocity = phantom._velocity(grid, np.random.default_rng(5))
-    forward = phantom.exponential(velocity, grid)
+    deformation = diffeomorphisms.random_deformation(grid, np.random.default_rng(5))
+    velocity = diffeomorphisms._velocity(grid, np.random.default_rng(5))
+    forward = diffeomorphisms.exponential(velocity, grid)
     assert np.array_equal(forward.vectors, deformation.forward.vectors)  # no shrinking was needed
-    backward = phantom.exponential(-velocity, grid)
+    backward = diffeomorphisms.exponential(-velocity, grid)
     off = np.linalg.norm(backward.vectors - deformation.inverse.vectors, axis=-1)
     assert off.mean() < 0.05
 
 
 def test_same_anatomy_at_any_resolution() -> None:
     """The velocity is drawn in millimetres: grids of 1 and 2 mm see the same person."""
-    fine = phantom._velocity(spacing_grid(1), np.random.default_rng(9))
-    coarse = phantom._velocity(spacing_grid(2), np.random.default_rng(9))
+    fine = diffeomorphisms._velocity(spacing_grid(1), np.random.default_rng(9))
+    coarse = diffeomorphisms._velocity(spacing_grid(2), np.random.default_rng(9))
     assert np.abs(fine[::2, ::2, ::2] - 2 * coarse).max() < 1e-4
     assert np.abs(coarse).max() > 1
 
@@ -164,14 +164,14 @@ def test_no_affine_part() -> None:
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     affine = points @ rng.normal(size=(3, 3)) + rng.normal(size=3)
     weight = rng.uniform(0.1, 1, points.shape[:3])
-    assert np.allclose(phantom._affine_part(affine, axes, weight), affine)
+    assert np.allclose(diffeomorphisms._affine_part(affine, axes, weight), affine)
 
 
 def test_rotated_grid_is_refused() -> None:
     turned = np.eye(4)
     turned[:2, :2] = [[0, -1], [1, 0]]
     with pytest.raises(InputError, match="world's axes"):
-        phantom.random_deformation(Grid((20, 20, 20), turned), np.random.default_rng(0))
+        diffeomorphisms.random_deformation(Grid((20, 20, 20), turned), np.random.default_rng(0))
 
 
 def test_labels_are_the_anatomy_seen_through_phi(people: list[Subject], anatomy: Anatomy) -> None:

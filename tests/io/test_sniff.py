@@ -14,7 +14,8 @@ import SimpleITK as sitk  # noqa: N813
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
 from iterreg.io import challenge, elastix, itk, npz, torch_grid, world
-from iterreg.io.sniff import Reading, describe, rank_readings
+from iterreg.io.readings import Reading, rank_readings
+from iterreg.io.sniff import describe
 from iterreg.volume import Grid, Volume
 
 SHAPE = (24, 20, 22)
