@@ -31,12 +31,12 @@ def warm(method: str) -> None:
     load(method).warm()
     # Whatever is compiled first makes numba load the rest of itself, half a second that each child would
     # pay. Compiling starts no thread; calling a parallel kernel here would.
-    numba.njit(_nothing).compile((numba.float64,))
+    cast(Any, numba.njit)(_nothing).compile((numba.float64,))
     importlib.import_module("isal.igzip")
 
 
 def _import_kernels() -> None:
-    """They choose their cache's folder when they are imported, and a job's temporary folder must not be it."""
+    """They choose their cache's folder when they are imported; a job's temporary folder must not be it."""
     import iterreg.kernels.inversion
     import iterreg.kernels.jacobian
     import iterreg.kernels.sampling  # noqa: F401

@@ -116,6 +116,18 @@ def vandal(task):
     victim.write_bytes(victim.read_bytes()[:200])
 
 
+def lonely(path):
+    """Lack memory once, then look whether the second attempt has the machine to itself."""
+    if not os.path.exists(path):
+        Path(path).touch()
+        raise MemoryError
+    for _ in range(20):
+        jobs = Path(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read_text().split()
+        if jobs != [str(os.getpid())]:
+            raise RuntimeError("not alone")
+        time.sleep(0.02)
+
+
 def throw(error):
     raise error
 
@@ -169,6 +181,7 @@ class Faulty:
             "threads": lambda: threads(task),
             "flaky": lambda: flaky(task, os.environ["EXECUTIONS"] + ".flaky"),
             "fork": lambda: fork(task),
+            "lonely": lambda: lonely(os.environ["EXECUTIONS"] + ".lonely"),
             "fill": lambda: fill(task),
             "vandal": lambda: vandal(task),
             "nonsense": lambda: nonsense(task),

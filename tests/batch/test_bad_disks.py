@@ -34,6 +34,7 @@ def test_a_truncated_image_costs_its_pair(make_lab: Callable[..., Any]) -> None:
     assert lab.counts() - before == {"broken": 1}
 
 
+@pytest.mark.slow
 def test_images_replaced_after_the_start(make_lab: Callable[..., Any]) -> None:
     """One before its job begins, one while its own job runs: neither result may count."""
     lab = make_lab("vandal", "s00", "victim")
@@ -116,6 +117,7 @@ def test_a_full_disk(make_lab: Callable[..., Any], small_disk: Path) -> None:
     assert lab.iterreg("status", "--verify", lab.out).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_disk_with_no_room_for_the_first_file(make_lab: Callable[..., Any], small_disk: Path) -> None:
     lab = make_lab("s00")
     (small_disk / "run").mkdir()

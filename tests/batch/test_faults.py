@@ -10,9 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iterreg.volume import read_nifti  # noqa: F401  (fails early, and clearly, when the package is broken)
-
-FINE = ("s01", "greedy", "native", "grandchildren", "litter", "threads", "flaky", "fork", "nonsense", "s02")
+FINE = (
+    "s01",
+    "greedy",
+    "native",
+    "grandchildren",
+    "litter",
+    "threads",
+    "flaky",
+    "lonely",
+    "fork",
+    "nonsense",
+    "s02",
+)
 BAD = {
     "raise": ("exception", "RuntimeError: said no", 1),
     "input": ("bad input", "is not a brain; give a brain", 1),
@@ -28,7 +38,6 @@ BAD = {
     "exit": ("crash", "ended with exit status 0 without an answer", 2),
     "sysexit": ("exception", "SystemExit: 0", 1),
     "hog": ("out of memory", "give it more with --memory", 2),
-    "sleep": ("timeout", "still running after 20 s; raise --timeout", 1),
 }
 
 
@@ -121,6 +130,12 @@ def test_a_crash_is_tried_once_more(batch: Any) -> None:
     status = lab.status("flaky")
     assert [one["outcome"] for one in status["attempts"]] == ["crash", "ok"]
     assert lab.results()["faulty/flaky_ref"]["attempts"] == "2"
+
+
+def test_a_lack_of_memory_is_tried_once_more_alone(batch: Any) -> None:
+    lab, _ = batch
+    attempts = lab.status("lonely")["attempts"]
+    assert [one["outcome"] for one in attempts] == ["out of memory", "ok"]
 
 
 def test_memory_and_threads_are_recorded(batch: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -13,8 +14,9 @@ from iterreg.cli.batch_options import parse_bytes
 from iterreg.cli.main import main
 
 
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("data")
     for number in range(3):
         array = np.random.default_rng(number).uniform(1, 200, (12, 10, 8)).astype(np.float32)
         nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"brain_100{number}_0000.nii.gz")  # type: ignore[no-untyped-call,attr-defined]
@@ -24,12 +26,17 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def finished(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    out = tmp_path / "run"
+@pytest.fixture(scope="module")
+def original(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "run"
     assert main(["run", str(table), "--out", str(out), "--method", "identity", "-q"]) == 0
-    capsys.readouterr()
     return out
+
+
+@pytest.fixture
+def finished(original: Path, tmp_path: Path) -> Path:
+    """A finished run of one's own."""
+    return Path(shutil.copytree(original, tmp_path / "run"))
 
 
 def test_a_plan_names_jobs_costs_and_schedule(
