@@ -205,6 +205,7 @@ class SlowWarm(Faulty):
     name = "slowwarm"
 
     def warm(self):
+        Path(os.environ["EXECUTIONS"] + ".warming").touch()
         time.sleep(float(os.environ.get("WARM_SECONDS", "2")))
 
 

@@ -130,7 +130,7 @@ def test_an_end_while_an_engine_warms_up(make_lab: Callable[..., Any], how: sign
     """No job waits for an import that nobody needs any more, and the import does not outlive the batch."""
     lab = make_lab("s00", "s01")
     main = lab.start("--method", "slowwarm", WARM_SECONDS="100000")
-    lab.await_(lambda: any(_parent(pid) == main.pid for pid in lab.survivors()))
+    lab.await_(lab.executions.with_name("executions.txt.warming").exists)
     main.send_signal(how)
     assert main.wait(timeout=120) == (130 if how is signal.SIGINT else -9)
     lab.await_(lambda: lab.survivors() == [])

@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,6 +116,49 @@ def test_hold_waits_its_turn_and_gives_up_in_the_end(tmp_path: Path) -> None:
             assert not second
         assert claims.is_claimed(tmp_path)  # the one that waited in vain took nothing away
     assert not claims.is_claimed(tmp_path)
+
+
+@pytest.fixture
+def just_before_creating(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """Let something happen between the look at a folder and the creation of a claim in it."""
+    create = os.open
+
+    def arrange(event: Callable[[], None]) -> None:
+        events = [event]
+
+        def late(path: Path, flags: int, mode: int = 0o777) -> int:
+            if events:
+                events.pop()()
+            return create(path, flags, mode)
+
+        monkeypatch.setattr(os, "open", late)
+
+    return arrange
+
+
+def test_a_rival_that_is_faster_keeps_its_claim(tmp_path: Path, just_before_creating: Any) -> None:
+    rivals = []
+    just_before_creating(lambda: rivals.append(claims.take(tmp_path)))
+    assert claims.take(tmp_path) is None
+    assert rivals[0] is not None
+    rivals[0].release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rival_with_another_number_keeps_its_claim(tmp_path: Path, just_before_creating: Any) -> None:
+    """While we look at a stale claim, others overrule it, end the job, let go, and one begins anew."""
+    write(tmp_path, pid=2**22 + 1, start="1", **claims.place()).rename(tmp_path / "claim-0005")
+    rivals = []
+
+    def others() -> None:
+        (tmp_path / "claim-0005").unlink()
+        rivals.append(claims.take(tmp_path))
+
+    just_before_creating(others)
+    assert claims.take(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["claim-0001"]
+    assert rivals[0] is not None
+    rivals[0].release()
 
 
 def test_many_processes_race_for_many_jobs(tmp_path: Path) -> None:
