@@ -536,7 +536,3 @@ def _packed(message: Mapping[str, Any]) -> bytes:
 def _send(channel: socket.socket, message: Mapping[str, Any]) -> None:
     with suppress(OSError):  # the client is gone; the next look at the channel finds that out
         channel.send(_packed(message))
-
-
-if __name__ == "__main__":
-    serve(*sys.argv[1:])
