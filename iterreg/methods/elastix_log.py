@@ -9,6 +9,11 @@ from typing import Any
 __all__ = ["LogSummary", "read_log"]
 
 _ERROR = re.compile(r"ITK ERROR: (?:\w+\(0x[0-9a-f]+\): )?(?P<said>.+)|^ERROR: (?P<plain>.+)")
+# A component's name in a parameter file, its number, and the key meant for it alone.
+_ONE_OF_SEVERAL = re.compile(
+    r"(Registration|Transform|ImageSampler|Metric|Interpolator|Optimizer|FixedImagePyramid|MovingImagePyramid"
+    r"|ResampleInterpolator|Resampler)\d+[A-Z]"
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,9 @@ class LogSummary:
         ``metric`` (the last value; of the last samples where every iteration draws new ones),
         ``stop`` and ``seconds`` of wall time. What the log does not say is None.
     unused
-        Keys of the parameter files that no component of elastix asked for.
+        Keys of the parameter files that no component of elastix asked for. Keys meant for one component of
+        several (``ImageSampler1NumberOfSpatialSamples``) are left out: elastix reports them even when it
+        has used them.
     errors
         What elastix called an error, in its own words.
     """
@@ -58,7 +65,9 @@ def read_log(text: str) -> LogSummary:
             resolutions[-1]["seconds"] = _number(line.rpartition(":")[2])
             columns = []
         elif line.strip().startswith("Unused parameter:"):
-            unused.append(line.partition(":")[2].strip())
+            key = line.partition(":")[2].strip()
+            if not _ONE_OF_SEVERAL.match(key):
+                unused.append(key)
         elif found := _ERROR.search(line):
             errors.append((found["said"] or found["plain"]).strip())
     return LogSummary(tuple(resolutions), tuple(dict.fromkeys(unused)), tuple(dict.fromkeys(errors)))

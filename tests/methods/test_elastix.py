@@ -135,6 +135,7 @@ Resolution: 1
 Description: ITK ERROR: AdvancedNormalizedCorrelationMetric(0x55d2): Too many samples map outside: 3 / 9
 WARNING: 1 unused parameter(s) found!
   Unused parameter: Typo
+  Unused parameter: ImageSampler1NumberOfSpatialSamples
 Resolution: 0
 """
 
