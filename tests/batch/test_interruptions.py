@@ -65,7 +65,8 @@ def test_kill_9_of_the_warm_parent(make_lab: Callable[..., Any]) -> None:
     assert lab.leftovers() == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_in_order(make_lab: Callable[..., Any], how: signal.Signals) -> None:
     lab = make_lab("s00", "slow", "s01")
     lab.faults(s01="slow")

@@ -37,6 +37,7 @@ def test_every_job_is_done_exactly_once(
     assert lab.counts() - counts == {"raise": failures + 1}
 
 
+@pytest.mark.slow
 def test_two_methods_from_two_processes_end_up_in_one_record(make_lab: Callable[..., Any]) -> None:
     lab = make_lab("s00", "s01")
     running = [lab.start("--method", name) for name in ("faulty", "identity")]
