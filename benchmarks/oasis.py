@@ -118,7 +118,8 @@ def _row(
         ("folded_percent", 5),
         ("sdlogj", 3),
     ):
-        row[key] = f"{mean(score[key] for score in scores.values()):.{digits}f}"
+        known = [score[key] for score in scores.values() if key in score]  # not every data set has landmarks
+        row[key] = f"{mean(known):.{digits}f}" if known else ""
     row["cpu_s"] = f"{mean(status['cpu_seconds'] for status in statuses):.0f}"
     row["wall_s"] = f"{mean(status['wall_seconds'] for status in statuses):.0f}"
     row["peak_mib"] = f"{max(status['peak_bytes'] for status in statuses) / 2**20:.0f}"

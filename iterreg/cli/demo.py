@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "run"]
 
-METHODS = ("identity", "syn:cheap", "elastix:bspline-fast")
+METHODS = ("identity", "syn:cheap", "elastix:bspline-mi")
 
 
 def add_parser(subparsers: Any) -> None:

@@ -151,6 +151,19 @@ def test_python_dash_m(tmp_path: Path) -> None:
     assert {"identity", "syn", "elastix"} <= set(done.stdout.split())
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["methods"]], ids=" ".join)
+def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
+    """As in ``iterreg methods | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    try:
+        done = call("-m", "iterreg", *arguments, capture_output=False, stdout=writing, stderr=-1, env=env)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.slow
 def test_wheel(tmp_path: Path) -> None:
     """A wheel of the checkout carries the presets, and finds them where it is installed."""
