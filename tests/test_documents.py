@@ -688,3 +688,10 @@ def test_ci_runs_the_second_command() -> None:
     everything = re.search(r'`-m "([^"]+)"`', readme)
     assert everything
     assert [step[3:5] for step in tests] == [["-m", everything[1]]]
+
+
+def test_the_readmes_table_is_the_measured_one() -> None:
+    """The README quotes the benchmark's own file, word for word."""
+    text = (ROOT / "README.md").read_text()
+    quoted = text.partition("<!-- benchmark -->\n")[2].partition("<!-- /benchmark -->")[0]
+    assert quoted.strip() == (ROOT / "benchmarks" / "results" / "oasis.md").read_text().strip()
