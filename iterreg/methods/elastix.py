@@ -8,6 +8,7 @@ the few settings iterreg must hold are in `OVERRIDES` and reported in the run's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ _BYTES_PER_VOXEL = 36
 
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _SHEAR_TOLERANCE = 1e-4
+_OBLIQUE_TOLERANCE = 1e-3
 _LOG = "elastix.log"
 
 
@@ -125,6 +127,9 @@ class Elastix:
     def register(self, task: Task, parameters: Parameters) -> Registration:
         """Run every stage and sample the whole chain on the fixed grid.
 
+        A pair whose fixed grid is oblique is registered in a world turned until that grid is upright (see
+        `_upright`); coordinates in a parameter file, such as a CenterOfRotationPoint, are of that world.
+
         Raises
         ------
         InputError
@@ -135,6 +140,7 @@ class Elastix:
         import itk
 
         _, elastix_type, _ = _classes(itk)
+        asked, task = task, _upright(task)
         stages, overrides = _held(parameters.values["stages"], task.seed)
         method = elastix_type.New()
         method.SetFixedImage(_volume_image(itk, task.fixed, "fixed image"))
@@ -158,8 +164,10 @@ class Elastix:
             raise EngineError(_complaint(_summary(task.scratch), str(error))) from error
         summary = _summary(task.scratch)
         world = _world_displacements(itk, method, task)
+        # Voxel displacements are the same in both worlds.
+        vectors = DisplacementField.from_world(world, task.fixed.grid, task.moving.grid).vectors
         return Registration(
-            field=DisplacementField.from_world(world, task.fixed.grid, task.moving.grid),
+            field=DisplacementField(vectors, asked.fixed.grid, asked.moving.grid),
             details={
                 "stages": _stage_details(stages, summary),
                 "overrides": overrides,
@@ -278,6 +286,38 @@ def _foreground(image: Volume, margin: float) -> Volume | None:
 
 
 # -- images -------------------------------------------------------------------------------------
+
+
+def _upright(task: Task) -> Task:
+    """The task in a world turned until the fixed grid's axes are the world's; itself where they are already.
+
+    elastix draws samples under a mask from the mask's bounding box, which it takes along the world's axes:
+    on an oblique grid nearly all of them miss the mask and it gives up.
+    """
+    spacing = np.array(task.fixed.grid.spacing)
+    direction = task.fixed.grid.affine[:3, :3] / spacing
+    upright = np.zeros((3, 3))
+    for axis, row in enumerate(np.abs(direction).argmax(axis=0)):
+        upright[row, axis] = np.sign(direction[row, axis])
+    aligned = np.abs(direction - upright).max() < _OBLIQUE_TOLERANCE
+    sheared = np.abs(direction.T @ direction - np.eye(3)).max() > _SHEAR_TOLERANCE
+    if aligned or sheared or abs(np.linalg.det(upright)) != 1:
+        return task
+    turn = np.eye(4)
+    turn[:3, :3] = upright @ direction.T
+
+    def turned(volume: Volume | None) -> Volume | None:
+        if volume is None:
+            return None
+        return Volume(volume.array, Grid(volume.grid.shape, turn @ volume.grid.affine), volume.path)
+
+    return replace(
+        task,
+        fixed=turned(task.fixed) or task.fixed,
+        moving=turned(task.moving) or task.moving,
+        fixed_mask=turned(task.fixed_mask),
+        moving_mask=turned(task.moving_mask),
+    )
 
 
 def _classes(itk: Any) -> tuple[Any, Any, Any]:
