@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 @helper
-def _cell(x, n):  # type: ignore[no-untyped-def]
+def _cell(x, n):
     """Lower and upper corner, fraction, and whether `x` is inside, along an axis of n voxels."""
     inside = 0.0 <= x <= n - 1.0
     x = min(max(x, 0.0), n - 1.0)
@@ -24,7 +24,7 @@ def _cell(x, n):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _component(deviation, c, x0, x1, fx, sx, y0, y1, fy, sy, z0, z1, fz, sz):  # type: ignore[no-untyped-def]
+def _component(deviation, c, x0, x1, fx, sx, y0, y1, fy, sy, z0, z1, fz, sz):
     """Component `c` in one cell and its derivatives; `s` is 0 beyond the border, where d is constant."""
     d000 = np.float64(deviation[x0, y0, z0, c])
     d010 = np.float64(deviation[x0, y1, z0, c])
@@ -47,7 +47,7 @@ def _component(deviation, c, x0, x1, fx, sx, y0, y1, fy, sy, z0, z1, fz, sz):  #
 
 
 @helper
-def _map(deviation, affine, p, image, jacobian):  # type: ignore[no-untyped-def]
+def _map(deviation, affine, p, image, jacobian):
     """Evaluate ``A p + d(p)`` and its derivative inside the trilinear cell that holds `p`."""
     nx, ny, nz, _ = deviation.shape
     x0, x1, fx, sx = _cell(p[0], nx)
@@ -62,7 +62,7 @@ def _map(deviation, affine, p, image, jacobian):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _solve(m, r, step):  # type: ignore[no-untyped-def]
+def _solve(m, r, step):
     """Solve ``m step = r`` for a (3, 3) matrix by Cramer's rule; returns the determinant."""
     c00 = m[1, 1] * m[2, 2] - m[1, 2] * m[2, 1]
     c01 = m[1, 2] * m[2, 0] - m[1, 0] * m[2, 2]
@@ -88,7 +88,7 @@ def _solve(m, r, step):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _descend(deviation, affine, inverse_affine, q, p, iterations, goal, work):  # type: ignore[no-untyped-def]
+def _descend(deviation, affine, inverse_affine, q, p, iterations, goal, work):
     """Move `p` towards ``A p + d(p) = q`` in place; returns the squared residual it leaves."""
     jacobian = work[0:3]
     best_jacobian = work[3:6]

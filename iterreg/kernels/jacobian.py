@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 @helper
-def _det(a0, a1, a2, b0, b1, b2, c0, c1, c2):  # type: ignore[no-untyped-def]
+def _det(a0, a1, a2, b0, b1, b2, c0, c1, c2):
     return a0 * (b1 * c2 - b2 * c1) - a1 * (b0 * c2 - b2 * c0) + a2 * (b0 * c1 - b1 * c0)
 
 

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 @helper
-def _cell(x, n):  # type: ignore[no-untyped-def]
+def _cell(x, n):
     """Lower corner and fraction of coordinate `x` (inside [0, n - 1]) along an axis of n voxels."""
     i = int(np.floor(x))
     i = min(max(i, 0), max(n - 2, 0))
@@ -173,12 +173,12 @@ def sample_labels_linear(labels: Array, displacement: Array) -> Array:
 
 
 @helper
-def _clamp(x, n):  # type: ignore[no-untyped-def]
+def _clamp(x, n):
     return min(max(x, 0.0), n - 1.0)
 
 
 @helper
-def _trilinear(field, x0, x1, fx, y0, y1, fy, z0, z1, fz, c):  # type: ignore[no-untyped-def]
+def _trilinear(field, x0, x1, fx, y0, y1, fy, z0, z1, fz, c):
     """Component `c` of a field inside one cell."""
     c00 = field[x0, y0, z0, c] * (1 - fz) + field[x0, y0, z1, c] * fz
     c01 = field[x0, y1, z0, c] * (1 - fz) + field[x0, y1, z1, c] * fz
