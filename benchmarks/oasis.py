@@ -7,6 +7,8 @@ environment variable ITERREG_DATA, else ``../shared/data`` beside the checkout, 
 
 The command resumes: interrupt it whenever you like. It asks for the jobs in the order of `STAGES`, one thread
 per job, and after every stage scores what is there and rewrites ``benchmarks/results/oasis.{csv,md}``.
+A method that the run folder holds no field of keeps the row that an earlier run of the command left in the
+table, and is marked as such; a row tells when and with which iterreg it was measured.
 CPU seconds are user + system time of each job's own child process; the import of an engine by its warm
 parent is not in them (it is paid once per run: 4 s for antspyx, 20 s for itk-elastix).
 """
@@ -15,12 +17,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from iterreg.batch.runfolder import RunFolder
 from iterreg.dataset import open_dataset
@@ -35,10 +39,14 @@ STAGES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("elastix:bspline-lumir", "elastix:bspline-fast", "elastix:affine+bspline-lumir"), (FIRST,)),
     (("syn:cheap", "elastix:bspline-lumir"), ()),
 )
-COLUMNS = (
-    "method", "pairs", "dice_1000_1001", "dice", "tre_voxels", "ndv_percent", "folded_percent", "sdlogj",
-    "cpu_s", "wall_s", "peak_mib",
-)  # fmt: skip
+TITLES = {
+    "method": "method", "pairs": "pairs", "dice_1000_1001": "Dice 1000 <- 1001", "dice": "mean Dice",
+    "tre_voxels": "TRE vox", "ndv_percent": "NDV %", "folded_percent": "folded %", "sdlogj": "SDlogJ",
+    "cpu_s": "CPU s", "wall_s": "wall s", "peak_mib": "peak MiB", "measured": "measured (iterreg)",
+}  # fmt: skip
+"""Columns of the table of results (csv) with their titles in the document (md)."""
+COLUMNS = (*TITLES, "run")
+"""Columns of the csv; ``run``: ``this``, the run folder given, or ``earlier``, one that it replaced."""
 
 
 def main() -> int:
@@ -90,25 +98,40 @@ def report(source: Path, out: Path, results: Path) -> None:
     """Score every field of the run and write both tables."""
     dataset = open_dataset([source])
     folder = RunFolder(out)
-    rows = []
+    rows = _earlier_rows(results / "oasis.csv")
     for name in folder.read()["arms"]:
         place = folder.arm(name)
         scores = score_folder(place.fields, dataset.pairs, cache=place.path / "scores.json")
-        statuses = {pair: place.job(pair).read_status() or {} for pair in scores}
-        done = [pair for pair, status in statuses.items() if status.get("outcome") == "ok"]
-        if done:
-            rows.append(_row(name, {pair: scores[pair] for pair in done}, [statuses[pair] for pair in done]))
+        records = {pair: json.loads(place.job(pair).sidecar.read_text()) for pair in scores}
+        if scores:
+            rows[name] = _row(name, scores, list(records.values()))
+    ordered = sorted(rows.values(), key=lambda row: _position(str(row["method"])))
     results.mkdir(parents=True, exist_ok=True)
     with (results / "oasis.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
-    (results / "oasis.md").write_text(_markdown(rows))
+        writer.writerows(ordered)
+    (results / "oasis.md").write_text(_markdown(ordered))
+
+
+def _earlier_rows(table: Path) -> dict[str, dict[str, object]]:
+    """The table as the last report left it, by method."""
+    if not table.is_file():
+        return {}
+    with table.open(newline="") as stream:
+        return {row["method"]: {**row, "run": "earlier"} for row in csv.DictReader(stream)}
+
+
+def _position(name: str) -> int:
+    """Where a method's row stands: methods in the order of the stages, others last."""
+    names = [method.replace(":", "-") for methods, _ in STAGES for method in methods]
+    return names.index(name) if name in names else len(names)
 
 
 def _row(
-    name: str, scores: Mapping[str, Mapping[str, float]], statuses: Sequence[Mapping[str, float]]
+    name: str, scores: Mapping[str, Mapping[str, float]], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, object]:
+    """One method's means; `records` are the sidecars of the fields that were scored."""
     row: dict[str, object] = {"method": name, "pairs": len(scores)}
     row["dice_1000_1001"] = f"{scores[FIRST]['dice']:.4f}" if FIRST in scores else ""
     for key, digits in (
@@ -120,20 +143,23 @@ def _row(
     ):
         known = [score[key] for score in scores.values() if key in score]  # not every data set has landmarks
         row[key] = f"{mean(known):.{digits}f}" if known else ""
-    row["cpu_s"] = f"{mean(status['cpu_seconds'] for status in statuses):.0f}"
-    row["wall_s"] = f"{mean(status['wall_seconds'] for status in statuses):.0f}"
-    row["peak_mib"] = f"{max(status['peak_bytes'] for status in statuses) / 2**20:.0f}"
+    row["cpu_s"] = f"{mean(record['cpu_seconds'] for record in records):.0f}"
+    row["wall_s"] = f"{mean(record['wall_seconds'] for record in records):.0f}"
+    row["peak_mib"] = f"{max(record['peak_bytes'] for record in records) / 2**20:.0f}"
+    versions = ", ".join(sorted({record["versions"]["iterreg"] for record in records}))
+    row["measured"] = f"{max(record['finished'] for record in records)[:10]} ({versions})"
+    row["run"] = "this"
     return row
 
 
 def _markdown(rows: Sequence[Mapping[str, object]]) -> str:
-    titles = {
-        "method": "method", "pairs": "pairs", "dice_1000_1001": "Dice 1000 <- 1001", "dice": "mean Dice",
-        "tre_voxels": "TRE vox", "ndv_percent": "NDV %", "folded_percent": "folded %", "sdlogj": "SDlogJ",
-        "cpu_s": "CPU s", "wall_s": "wall s", "peak_mib": "peak MiB",
-    }  # fmt: skip
-    lines = ["| " + " | ".join(titles[key] for key in COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(str(row[key]) for key in COLUMNS) + " |" for row in rows]
+    lines = ["| " + " | ".join(TITLES.values()) + " |", "|" + "---|" * len(TITLES)]
+    for row in rows:
+        cells = [str(row[key]) for key in TITLES]
+        cells[0] += " \\*" if row["run"] == "earlier" else ""
+        lines.append("| " + " | ".join(cells) + " |")
+    if any(row["run"] == "earlier" for row in rows):
+        lines += ["", r"\* of an earlier run of the command; the run of the others has none of these yet."]
     return "\n".join(lines) + "\n"
 
 
