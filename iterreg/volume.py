@@ -6,19 +6,16 @@ RAS+ millimetres, and ``affine`` maps homogeneous voxel indices to world coordin
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import ArrayLike, NDArray
 
 from iterreg.errors import InputError
+from iterreg.nifti_files import open_header, open_whole, refusals
 
 __all__ = ["Grid", "Volume", "load_image", "load_labels", "read_grid", "read_nifti"]
 
@@ -176,45 +173,16 @@ def read_nifti(path: str | Path) -> tuple[NDArray[Any], Grid]:
         of one real number per voxel, or without an invertible affine.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; check the path or the data set's root")
-    try:
-        image = cast(Any, nib.load(path))
-        raw = np.asanyarray(image.dataobj)
-        _check_gzip(path)
+    with refusals(path):
+        image = open_whole(path)
+        raw: NDArray[Any] = np.asanyarray(image.dataobj)
         affine = image.affine
-    except PermissionError as error:
-        raise InputError(f"{path}: may not be read ({error.strerror}); ask its owner for access") from error
-    except (
-        ImageFileError,
-        HeaderDataError,
-        OSError,
-        EOFError,
-        ValueError,
-        OverflowError,
-        zlib.error,
-    ) as error:
-        raise InputError(
-            f"{path}: cannot be read as NIfTI ({type(error).__name__}: {error}); "
-            "the file is truncated or of another format, copy or convert it again"
-        ) from error
-    if affine is None:
-        raise InputError(f"{path}: has no spatial header; convert it to NIfTI")
-    while raw.ndim > 3 and raw.shape[-1] == 1:
-        raw = raw[..., 0]
-    if raw.ndim != 3 or raw.size == 0:
-        raise InputError(
-            f"{path}: has shape {raw.shape}, a volume of three dimensions is needed; extract one volume first"
-        )
+    grid = _grid(path, raw.shape, affine)
     if raw.dtype.kind not in "iubf":
         raise InputError(f"{path}: holds {raw.dtype} values, one real number per voxel is needed")
-    try:
-        grid = Grid(cast(Any, raw.shape), affine)
-    except InputError as error:
-        raise InputError(f"{path}: {error}; repair its sform or qform") from error
     # Compiled kernels take the machine's own byte order only.
     dtype = np.dtype(np.float32) if raw.dtype.kind == "f" else raw.dtype.newbyteorder("=")
-    return np.asarray(raw, dtype=dtype), grid
+    return np.asarray(raw.reshape(grid.shape), dtype=dtype), grid
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -223,46 +191,29 @@ def read_grid(path: str | Path) -> Grid:
     Raises
     ------
     InputError
-        If the file is missing, its header cannot be read, or it is not three-dimensional.
+        If the file is missing, its header cannot be read, or it does not describe a volume in space.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; check the path or the data set's root")
-    try:
-        image = cast(Any, nib.load(path))
-    except PermissionError as error:
-        raise InputError(f"{path}: may not be read ({error.strerror}); ask its owner for access") from error
-    except (
-        ImageFileError,
-        HeaderDataError,
-        OSError,
-        EOFError,
-        ValueError,
-        OverflowError,
-        zlib.error,
-    ) as error:
+    with refusals(path):
+        image = open_header(path)
+        return _grid(path, image.shape, image.affine)
+
+
+def _grid(path: Path, shape: tuple[int, ...], affine: FloatArray | None) -> Grid:
+    """The grid a file's header describes, trailing axes of length one dropped."""
+    spatial = tuple(shape)
+    while len(spatial) > 3 and spatial[-1] == 1:
+        spatial = spatial[:-1]
+    if len(spatial) != 3 or 0 in spatial:
         raise InputError(
-            f"{path}: cannot be read as NIfTI ({type(error).__name__}: {error}); copy or convert it again"
-        ) from error
-    shape = tuple(image.shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3:
-        raise InputError(f"{path}: has shape {shape}, a volume of three dimensions is needed")
-    return Grid(cast(Any, shape), image.affine)
-
-
-def _check_gzip(path: Path) -> None:
-    """Read a compressed file to its end, where its checksum stands; nibabel stops before it.
-
-    Without this a damaged download loads as an image with noise in it.
-    """
-    with path.open("rb") as stream:
-        if stream.read(2) != b"\x1f\x8b":
-            return
-    with gzip.open(path) as content:
-        while content.read(2**20):
-            pass
+            f"{path}: has shape {shape}, a volume of three dimensions is needed; extract one volume first"
+        )
+    if affine is None:
+        raise InputError(f"{path}: has no spatial header; convert it to NIfTI")
+    try:
+        return Grid(cast(Any, spatial), affine)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; repair its sform or qform") from error
 
 
 def load_image(path: str | Path) -> Volume:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from iterreg.errors import InputError
-from iterreg.volume import Grid, Volume, load_image, load_labels, read_nifti
+from iterreg.volume import Grid, Volume, load_image, load_labels, read_grid, read_nifti
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
@@ -200,11 +200,14 @@ class TestReading:
             (tmp_path / name).write_bytes(content)
             with pytest.raises(InputError, match=name):
                 read_nifti(tmp_path / name)
+        with pytest.raises(InputError, match=r"cut\.nii: .*bytes instead of"):
+            read_grid(tmp_path / "cut.nii")
 
     def test_an_affine_that_is_not_one_is_named_with_its_file(self, tmp_path: Path) -> None:
         path = save(tmp_path / "flat.nii", np.zeros((2, 2, 2), np.uint8))
         content = bytearray(path.read_bytes())
         content[280:328] = bytes(48)  # the sform's three rows
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"flat\.nii: .*invertible.*sform"):
-            read_nifti(path)
+        for read in (read_nifti, read_grid):
+            with pytest.raises(InputError, match=r"flat\.nii: .*invertible.*sform"):
+                read(path)

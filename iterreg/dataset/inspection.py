@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from iterreg.dataset.findings import Finding, Severity
 from iterreg.errors import InputError
+from iterreg.nifti_files import UNREADABLE, open_header, open_whole
 from iterreg.volume import Grid
 
 __all__ = ["SAME_GRID", "Inspection", "Role", "inspect_file"]
@@ -27,18 +23,6 @@ Role = Literal["image", "labels", "landmarks", "mask"]
 SAME_GRID = 0.05
 """Two grids are one when no corner lies further apart than this, in voxels: far above what the rounding of
 NIfTI's float32 affines and quaternions gives (1e-3), far below what matters to a registration."""
-
-_UNREADABLE: tuple[type[Exception], ...] = (
-    ImageFileError,
-    HeaderDataError,
-    OSError,
-    EOFError,
-    ValueError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    cast(type[Exception], isal_zlib.error),
-)
 
 _Report = Callable[..., None]
 
@@ -95,12 +79,12 @@ def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = Tru
         points = _points(path, report)
         return Inspection(tuple(findings), points=points)
     try:
-        image = _load(path, read_voxels)
+        image = open_whole(path) if read_voxels else open_header(path)
         grid = _grid(image, report)
         if grid is None:
             return Inspection(tuple(findings))
         array = _voxels(image) if read_voxels else None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         report(
             "unreadable file",
             f"cannot be read as NIfTI ({type(error).__name__}: {error})",
@@ -119,39 +103,6 @@ def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = Tru
 
 
 # -- reading ------------------------------------------------------------------------------------
-
-
-def _load(path: Path, whole: bool) -> Any:
-    """The image, lazily by its header or from all of its bytes.
-
-    nibabel stops decompressing after the last voxel and never sees gzip's checksum; reading the whole
-    stream first finds files that were damaged or cut off anywhere.
-    """
-    if not whole or not path.name.endswith((".nii", ".nii.gz")):
-        image = cast(Any, nib.load(path))
-        if path.name.endswith(".nii"):
-            _check_length(path, image)
-        return image
-    if path.name.endswith(".gz"):
-        with cast(Any, igzip).open(path, "rb") as stream:
-            data = stream.read()
-    else:
-        data = path.read_bytes()
-    if len(data) < 348:
-        raise ValueError(f"{len(data)} bytes are less than a header")
-    nifti2 = 540 in (int.from_bytes(data[:4], "little"), int.from_bytes(data[:4], "big"))
-    kind = nib.Nifti2Image if nifti2 else nib.Nifti1Image
-    return cast(Any, kind).from_bytes(data)
-
-
-def _check_length(path: Path, image: Any) -> None:
-    """An uncompressed file shows by its size alone that it is cut off."""
-    header = image.header
-    voxels = int(np.prod(image.shape, dtype=np.int64)) * header.get_data_dtype().itemsize
-    needed = int(image.dataobj.offset) + voxels
-    size = path.stat().st_size
-    if size < needed:
-        raise ValueError(f"{size} bytes instead of {needed}")
 
 
 def _voxels(image: Any) -> NDArray[Any]:
