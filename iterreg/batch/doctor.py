@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from iterreg.batch.plan import versions
 from iterreg.batch.servers import start_server
@@ -107,7 +107,7 @@ def _judge(name: str, warm_seconds: float, reports: list[tuple[int, Report]]) ->
     for count, report in reports:
         if report.outcome is not Outcome.OK:
             return False, f"with {count} threads: {report.outcome}: {report.reason}"
-    figures = [(count, report, dict(report.value)) for count, report in reports]  # type: ignore[call-overload]
+    figures = [(count, report, cast(Mapping[str, float], report.value)) for count, report in reports]
     parts = [f"import {warm_seconds:.1f} s"]
     for count, report, value in figures:
         busy = report.cpu_seconds / max(report.wall_seconds, 1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from iterreg.cli.field_options import add_field_arguments, field_from
 from iterreg.io.names import FORMAT_NAMES
 
 __all__ = ["add_parser", "run"]
@@ -29,15 +30,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "them (1Warp.nii.gz 0GenericAffine.mat), [0GenericAffine.mat,1] inverted",
     )
     parser.add_argument("output", metavar="OUT", help="file to write")
-    parser.add_argument("--from", dest="source", choices=FORMAT_NAMES, help="format of IN")
     parser.add_argument("--to", dest="target", choices=FORMAT_NAMES, help="format of OUT")
-    parser.add_argument(
-        "--fixed", metavar="IMG", required=True, help="fixed image (only its header is read): IN's grid"
-    )
-    parser.add_argument(
-        "--moving",
-        metavar="IMG",
-        help="moving image (only its header is read); default: the fixed image's grid",
+    add_field_arguments(
+        parser,
+        needed="fixed",
+        fixed="fixed image (only its header is read): IN's grid",
+        moving="moving image (only its header is read)",
     )
     parser.add_argument(
         "--invert",
@@ -55,12 +53,9 @@ def run(args: argparse.Namespace) -> int:
         If a file cannot be read or written as asked.
     """
     from iterreg.io import formats
-    from iterreg.volume import read_grid
 
-    fixed = read_grid(args.fixed)
-    moving = read_grid(args.moving) if args.moving else fixed
     target = formats.named(args.target) if args.target else formats.guess_output(args.output)
-    field = formats.read(args.input, fixed, moving, name=args.source)
+    field = field_from(args, args.input)
     if args.invert:
         inversion = field.invert()
         error = inversion.summary()

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iterreg.io.names import FORMAT_NAMES
+from iterreg.cli.field_options import add_field_arguments, field_from
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,16 +24,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "the fixed to the moving image.",
     )
     parser.add_argument("--field", metavar="F", required=True, nargs="+", help="field or transform file(s)")
-    parser.add_argument(
-        "--format", choices=FORMAT_NAMES, help="the field's format; default: inferred where it is safe"
-    )
-    parser.add_argument(
-        "--moving", metavar="IMG", required=True, help="moving image, or label volume with --labels"
-    )
-    parser.add_argument(
-        "--fixed",
-        metavar="IMG",
-        help="fixed image (only its header is read); default: the moving image's grid",
+    add_field_arguments(
+        parser,
+        needed="moving",
+        fixed="fixed image (only its header is read)",
+        moving="moving image, or label volume with --labels",
     )
     parser.add_argument("--out", metavar="OUT", required=True, help=".nii.gz or .nii; a .csv with --points")
     what = parser.add_mutually_exclusive_group()
@@ -63,29 +58,26 @@ def run(args: argparse.Namespace) -> int:
         If a file cannot be read or does not fit.
     """
     from iterreg.errors import InputError
-    from iterreg.io import formats
     from iterreg.io.nifti import write_volume
-    from iterreg.volume import load_image, load_labels, read_grid
+    from iterreg.volume import load_image, load_labels
 
-    moving = read_grid(args.moving)
-    fixed = read_grid(args.fixed) if args.fixed else moving
     out = Path(args.out)
     if args.points:
         if out.suffix != ".csv":
             raise InputError(f"{out}: points are written as .csv; name the output so")
         points = _read_points(Path(args.points))
-        field = formats.read(args.field, fixed, moving, name=args.format)
+        field = field_from(args, args.field)
         _write_points(out, field.warp_points(points))
         print(f"{out}: {len(points)} points, voxel coordinates of the moving image")
         return 0
     if not out.name.endswith((".nii.gz", ".nii")):
         raise InputError(f"{out}: images are written as .nii.gz or .nii; name the output so")
-    field = formats.read(args.field, fixed, moving, name=args.format)
+    field = field_from(args, args.field)
     if args.labels:
         write_volume(out, field.warp_labels(load_labels(args.moving), interpolation=args.labels))
     else:
         write_volume(out, field.warp_image(load_image(args.moving)))
-    print(f"{out}: {args.moving} on the fixed grid, {fixed!r}")
+    print(f"{out}: {args.moving} on the fixed grid, {field.fixed!r}")
     return 0
 
 

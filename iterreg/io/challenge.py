@@ -17,7 +17,7 @@ from iterreg.field import DisplacementField
 from iterreg.io.nifti import read_vectors, write_array
 from iterreg.volume import Grid
 
-__all__ = ["check_vectors", "field_name", "read_field", "write_field"]
+__all__ = ["check_finite", "check_vectors", "field_name", "read_field", "write_field"]
 
 
 def field_name(pair_name: str) -> str:
@@ -35,11 +35,22 @@ def write_field(path: str | Path, field: DisplacementField) -> None:
     InputError
         If the field holds NaN or infinite values, or the name or folder cannot be used.
     """
+    check_finite(path, field)
+    write_array(path, field.vectors, np.eye(4))
+
+
+def check_finite(path: str | Path, field: DisplacementField) -> None:
+    """Refuse to write a field that no reader accepts.
+
+    Raises
+    ------
+    InputError
+        If it holds NaN or infinite values.
+    """
     if not np.isfinite(field.vectors).all():
         raise InputError(
             f"{path}: the field to write holds NaN or infinite displacements; it was not written"
         )
-    write_array(path, field.vectors, np.eye(4))
 
 
 def read_field(path: str | Path, fixed: Grid, moving: Grid) -> DisplacementField:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from iterreg.errors import InputError
 from iterreg.field import DisplacementField
-from iterreg.io.challenge import check_vectors
+from iterreg.io.challenge import check_finite, check_vectors
 from iterreg.io.nifti import VECTOR_INTENT, read_vectors, write_array
 from iterreg.volume import Grid
 
@@ -39,8 +38,5 @@ def write(path: str | Path, field: DisplacementField) -> None:
     InputError
         If the field holds NaN or infinite values, or the name or folder cannot be used.
     """
-    if not np.isfinite(field.vectors).all():
-        raise InputError(
-            f"{path}: the field to write holds NaN or infinite displacements; it was not written"
-        )
+    check_finite(path, field)
     write_array(path, field.to_world().astype(np.float32), field.fixed.affine, intent=VECTOR_INTENT)

@@ -13,6 +13,7 @@ import faulthandler
 import fcntl
 import gc
 import importlib
+import io
 import json
 import os
 import resource
@@ -187,10 +188,10 @@ def _leave_with_client(channel: socket.socket, on: bool) -> None:
 
 def _resolve(name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
-    found = getattr(importlib.import_module(module), attribute)
+    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     if not callable(found):
         raise TypeError(f"{name} is not callable")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _prctl(option: int, value: int) -> None:
@@ -234,7 +235,8 @@ def _become_a_job(server: int, log: str) -> None:
     os.close(descriptor)
     # Line by line, so that a crash does not swallow what was said before it.
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
     library = ctypes.CDLL(None)
     library.setvbuf(ctypes.c_void_p.in_dll(library, "stdout"), None, _LINE_BUFFERED, 0)
     faulthandler.enable()

@@ -83,7 +83,7 @@ def kernel(function: F) -> F:
                 _compile(compiled, types)
             return compiled(*args)
 
-    call.dispatcher = compiled  # type: ignore[attr-defined]
+    call.__dict__["dispatcher"] = compiled
     return cast(F, call)
 
 

@@ -1,0 +1,53 @@
+"""How commands name the field they read and the two images it lies between."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Literal
+
+from iterreg.io.names import FORMAT_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from iterreg.field import DisplacementField
+
+__all__ = ["add_field_arguments", "field_from"]
+
+
+def add_field_arguments(
+    parser: argparse.ArgumentParser, *, needed: Literal["fixed", "moving"], fixed: str, moving: str
+) -> None:
+    """Add ``--from``, ``--fixed`` and ``--moving``; `field_from` reads them back.
+
+    Parameters
+    ----------
+    needed
+        The image that must be given; the other's grid defaults to its grid.
+    fixed, moving
+        What the images are to this command, for the help.
+    """
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=FORMAT_NAMES,
+        help="the field's format; default: inferred where it is safe",
+    )
+    for role, what in (("fixed", fixed), ("moving", moving)):
+        other = "" if role == needed else f"; default: the {needed} image's grid"
+        parser.add_argument(f"--{role}", metavar="IMG", required=role == needed, help=what + other)
+
+
+def field_from(args: argparse.Namespace, files: Sequence[str]) -> DisplacementField:
+    """The field that parsed arguments name; of the images only the headers are read.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or its format is neither given nor certain.
+    """
+    from iterreg.io import formats
+    from iterreg.volume import read_grid
+
+    fixed, moving = read_grid(args.fixed or args.moving), read_grid(args.moving or args.fixed)
+    return formats.read(files, fixed, moving, name=args.source)
