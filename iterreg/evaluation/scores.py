@@ -12,7 +12,7 @@ import numpy as np
 
 from iterreg.dataset.base import Pair
 from iterreg.evaluation.landmarks import landmark_errors, mean_error
-from iterreg.evaluation.overlap import dice, mean_dice
+from iterreg.evaluation.overlap import dice, mean_score
 from iterreg.field import DisplacementField
 from iterreg.io.challenge import field_name, read_field
 from iterreg.jobs.atomic import write_json
@@ -46,7 +46,7 @@ def score_field(field: DisplacementField, pair: Pair) -> dict[str, float]:
         fixed, moving = load_labels(pair.fixed.labels), load_labels(pair.moving.labels)
         warped = field.warp_labels(moving)
         names = [int(label) for label in np.unique(fixed.array) if label > 0]
-        scores["dice"] = mean_dice(dice(fixed.array, warped.array, names, moving=moving.array))
+        scores["dice"] = mean_score(dice(fixed.array, warped.array, names, moving=moving.array))
     if pair.fixed.landmarks and pair.moving.landmarks:
         fixed, moving = load_labels(pair.fixed.landmarks), load_labels(pair.moving.landmarks)
         errors = landmark_errors(fixed.array, field.warp_labels(moving).array)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from iterreg.errors import InputError
-from iterreg.evaluation.overlap import dice, mean_dice
+from iterreg.evaluation.overlap import dice, lumirage_dice, mean_score, overlap
 from iterreg.volume import load_labels
 
 
@@ -42,24 +42,24 @@ def test_equals_its_twin(volumes: np.ndarray) -> None:
     expected = twin(fixed, moving, warped, labels)
     np.testing.assert_array_equal(list(scores.values()), expected)
     if np.isnan(expected).all():
-        assert np.isnan(mean_dice(scores))
+        assert np.isnan(mean_score(scores))
     else:
-        assert mean_dice(scores) == pytest.approx(np.nanmean(expected))
+        assert mean_score(scores) == pytest.approx(np.nanmean(expected))
 
 
 def test_what_is_missing() -> None:
-    fixed = np.array([1, 1, 2, 2, 3, 0])
-    warped = np.array([1, 0, 0, 0, 0, 4])
-    moving = np.array([1, 2, 2, 4, 0])
+    fixed = np.array([[[1, 1, 2, 2, 3, 0]]])
+    warped = np.array([[[1, 0, 0, 0, 0, 4]]])
+    moving = np.array([[[1, 2, 2, 4, 0]]])
     scores = dice(fixed, warped, moving=moving)
     assert scores[1] == pytest.approx(2 / 3)
     assert scores[2] == 0, "it vanished in the warping"
     assert np.isnan(scores[3]), "it is missing in the moving volume"
     assert np.isnan(scores[4]), "it is missing in the fixed volume"
     assert list(scores) == [1, 2, 3, 4]
-    assert mean_dice(scores) == pytest.approx(1 / 3)
+    assert mean_score(scores) == pytest.approx(1 / 3)
     assert dice(fixed, warped)[3] == 0, "without the moving volume it cannot be known"
-    assert np.isnan(mean_dice({}))
+    assert np.isnan(mean_score({}))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint64, bool])
@@ -71,9 +71,9 @@ def test_any_integer_type(dtype: type) -> None:
 
 def test_refuses() -> None:
     with pytest.raises(InputError, match="shape"):
-        dice(np.zeros((2, 2), int), np.zeros((2, 3), int))
+        dice(np.zeros((2, 2, 2), int), np.zeros((2, 3, 2), int))
     with pytest.raises(InputError, match="integers"):
-        dice(np.zeros(2), np.zeros(2, int))
+        dice(np.zeros((2, 2, 2)), np.zeros((2, 2, 2), int))
 
 
 def test_real_pair_before_registration(data_dir: Path) -> None:
@@ -84,4 +84,24 @@ def test_real_pair_before_registration(data_dir: Path) -> None:
     fixed = load_labels(folder / "labelsVal" / "OASISMRI_1000_0000.nii.gz").array
     moving = load_labels(folder / "labelsVal" / "OASISMRI_1001_0000.nii.gz").array
     scores = dice(fixed, moving, [label for label in labels if label], moving=moving)
-    assert mean_dice(scores) == pytest.approx(0.435, abs=5e-4)
+    assert mean_score(scores) == pytest.approx(0.435, abs=5e-4)
+
+
+@given(volumes=hnp.arrays(np.int16, (2, 5, 4, 6), elements=st.sampled_from([-3, 0, 0, 1, 2, 400])))
+@settings(max_examples=50, deadline=None)
+def test_boxes_hold_the_label_and_nothing_more(volumes: np.ndarray) -> None:
+    fixed, warped = volumes
+    for row in overlap(fixed, warped).rows():
+        voxels = np.argwhere((fixed == row.label) | (warped == row.label))
+        lower, upper = row.box
+        assert lower == tuple(voxels.min(axis=0))
+        assert upper == tuple(voxels.max(axis=0) + 1)
+
+
+def test_lumirage_scores_a_label_absent_on_both_sides_with_one() -> None:
+    fixed = np.array([[[1, 1, 0, 0]]])
+    warped = np.array([[[1, 0, 0, 2]]])
+    scores = lumirage_dice(overlap(fixed, warped, [1, 2, 3]))
+    assert scores[1] == pytest.approx((2 + 1e-5) / (3 + 1e-5))
+    assert scores[2] == pytest.approx(1e-5 / (1 + 1e-5))
+    assert scores[3] == 1
