@@ -1,4 +1,4 @@
-"""The local launcher: joblib threads, each watching one child of a warm engine at a time."""
+"""The local launcher: threads (joblib's), each watching one child of a warm engine at a time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
-
-from joblib import Parallel, delayed
 
 from iterreg.batch.plan import Plan, PlannedJob
 from iterreg.batch.plan import progress as progress_of
@@ -32,6 +31,7 @@ from iterreg.jobs.outcome import RETRIES, Outcome, Report
 from iterreg.jobs.progress import Progress, format_seconds
 from iterreg.jobs.resources import format_bytes
 from iterreg.jobs.supervise import supervise
+from iterreg.jobs.threads import in_threads
 
 __all__ = ["Summary", "run"]
 
@@ -120,8 +120,7 @@ class _Batch:
 
     def all(self, jobs: Sequence[PlannedJob], *, patient: bool = False) -> list[Ending]:
         """Run jobs to their ends; `patient` leaves it to a later call to say who was elsewhere."""
-        pool = Parallel(n_jobs=self.plan.parallel, backend="threading", batch_size=1, pre_dispatch="all")
-        return list(pool(delayed(self.one)(planned, patient=patient) for planned in jobs))
+        return in_threads(partial(self.one, patient=patient), jobs, threads=self.plan.parallel)
 
     def one(self, planned: PlannedJob, *, patient: bool = False) -> Ending:
         """Run one job to a recorded end. Raises nothing, because that would end the others too."""

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-from joblib import Parallel, delayed
-
 from iterreg.batch.runfolder import RunFolder
 from iterreg.batch.survey import Entry, survey
 from iterreg.dataset import Dataset, Pair, Scan, open_dataset
@@ -24,6 +22,7 @@ from iterreg.io.challenge import check_vectors, field_name
 from iterreg.io.nifti import check_folder, read_vectors, stored_shape
 from iterreg.jobs.atomic import atomic_path
 from iterreg.jobs.resources import available_cores, format_bytes
+from iterreg.jobs.threads import in_threads
 from iterreg.volume import read_grid
 
 __all__ = [
@@ -340,11 +339,8 @@ def _undone(entry: Entry, begun: bool) -> str:
 
 def _read(folder: Path, wanted: Mapping[str, Pair], shapes: _Shapes) -> Sequence[Member | str]:
     """A plain folder's fields, each read to its end."""
-    return list(
-        Parallel(n_jobs=min(_READERS, available_cores()), backend="threading")(
-            delayed(_read_one)(folder / name, shapes[name]) for name in wanted
-        )
-    )
+    files = [(folder / name, shapes[name]) for name in wanted]
+    return in_threads(lambda file: _read_one(*file), files, threads=min(_READERS, available_cores()))
 
 
 def _read_one(path: Path, shape: tuple[int, int, int] | None) -> Member | str:
