@@ -328,7 +328,7 @@ class DisplacementField:
             If an axis has fewer than three voxels, the mask is not of the fixed grid's shape, or the field
             holds NaN or infinite displacements.
         """
-        from iterreg.kernels.jacobian import folded_volume
+        from iterreg.kernels import jacobian
 
         if min(self.fixed.shape) < 3:
             raise InputError(f"NDV needs three voxels along each axis, got {self.fixed.shape}")
@@ -337,16 +337,13 @@ class DisplacementField:
         # The sum overflows to infinity or becomes NaN exactly when a term is not finite.
         if not np.isfinite(self.vectors.sum(dtype=np.float64)):
             raise InputError("the field holds NaN or infinite displacements; its folding is undefined")
-        volume, lowest, where = folded_volume(self._in_fixed_voxels())
+        chosen = np.ones(self.fixed.shape, bool) if mask is None else np.ascontiguousarray(mask, bool)
+        volume, folded, voxels, lowest, where = jacobian.folding(self._in_fixed_voxels(), chosen, True)
         slab = int(np.argmin(lowest))
         place = (slab + 1, int(where[slab, 0]), int(where[slab, 1]))
-        voxels = volume.size
-        if mask is not None:
-            chosen = np.asarray(mask[1:-1, 1:-1, 1:-1], bool)
-            voxels = int(np.count_nonzero(chosen))
-            volume *= chosen
-        percent = float(volume.sum() / voxels * 100) if voxels else float("nan")
-        return Folding(percent, int(np.count_nonzero(volume)), float(lowest[slab]), place)
+        count = int(voxels.sum())
+        percent = float(volume.sum() / count * 100) if count else float("nan")
+        return Folding(percent, int(folded.sum()), float(lowest[slab]), place)
 
     # -- private --------------------------------------------------------------------------------
 

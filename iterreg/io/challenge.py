@@ -73,8 +73,15 @@ def read_field(path: str | Path, fixed: Grid, moving: Grid) -> DisplacementField
     return DisplacementField(check_vectors(stored.array, path, fixed.shape), fixed, moving)
 
 
-def check_vectors(array: NDArray[Any], path: str | Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Bring a stored array to (X, Y, Z, 3) float32 for a fixed grid of `shape`, or say why it cannot be.
+def check_vectors(
+    array: NDArray[Any], path: str | Path, shape: tuple[int, int, int], *, keep_float64: bool = False
+) -> NDArray[Any]:
+    """Bring a stored array to (X, Y, Z, 3) for a fixed grid of `shape`, or say why it cannot be.
+
+    Parameters
+    ----------
+    keep_float64
+        Leave float64 as it is, as the evaluators do, instead of making it float32.
 
     Raises
     ------
@@ -97,7 +104,8 @@ def check_vectors(array: NDArray[Any], path: str | Path, shape: tuple[int, int, 
             f"{path}: has shape {size}, but the fixed image is {wanted}: {wanted}x3 or 3x{wanted} is needed; "
             "check that field and fixed image belong together" + _hint(array.shape, shape)
         )
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    dtype = np.float64 if keep_float64 and array.dtype == np.float64 else np.float32
+    vectors = _contiguous(vectors.astype(dtype, copy=False))
     finite = np.isfinite(vectors)
     if not finite.all():
         count = int(np.count_nonzero(~finite.all(axis=-1)))
@@ -106,6 +114,16 @@ def check_vectors(array: NDArray[Any], path: str | Path, shape: tuple[int, int, 
             "failed there, run it again"
         )
     return vectors
+
+
+def _contiguous(vectors: NDArray[Any]) -> NDArray[Any]:
+    """The same vectors with their components fastest in memory; NIfTI files have them slowest."""
+    planes = vectors.T
+    if planes.flags.c_contiguous and not vectors.flags.c_contiguous:
+        from iterreg.kernels.layout import components_last
+
+        return components_last(planes)
+    return np.ascontiguousarray(vectors)
 
 
 def _hint(found: tuple[int, ...], shape: tuple[int, int, int]) -> str:

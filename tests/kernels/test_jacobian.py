@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from iterreg.kernels.jacobian import central_determinant, folded_volume
+from iterreg.kernels.jacobian import central_determinant, determinant_moments, folding
 
 
 def central_twin(displacement: np.ndarray) -> np.ndarray:
@@ -73,41 +73,78 @@ def test_an_affine_map_has_its_determinant_everywhere(rng: np.random.Generator, 
     np.testing.assert_allclose(central_determinant(displacement), np.linalg.det(matrix), rtol=1e-4)
 
 
+@pytest.mark.parametrize("everywhere", [True, False])
 @pytest.mark.parametrize("amplitude", [0.3, 3.0])
 @pytest.mark.parametrize("shape", [(3, 3, 3), (6, 7, 5), (9, 3, 4)])
-def test_folded_volume_equals_the_tetrahedra(
-    random_field: Callable[..., np.ndarray], shape: tuple[int, int, int], amplitude: float
+def test_folding_equals_the_tetrahedra(
+    random_field: Callable[..., np.ndarray],
+    rng: np.random.Generator,
+    shape: tuple[int, int, int],
+    amplitude: float,
+    everywhere: bool,
 ) -> None:
     displacement = random_field(shape, amplitude, 0.5)
+    mask = rng.random(shape) > 0.4
+    mask[1:-1, 1, 1] = True
+    counts = mask[1:-1, 1:-1, 1:-1]
     corner, inner = ten_determinants(displacement)
     expected = (np.maximum(-corner, 0).sum(0) + np.maximum(-inner, 0).sum(0)) * 0.5 / 6
-    volume, lowest, where = folded_volume(displacement)
-    np.testing.assert_allclose(volume, expected, rtol=1e-9, atol=1e-12)
+    volume, folded, voxels, lowest, where = folding(displacement, mask, everywhere)
+    np.testing.assert_allclose(volume, (expected * counts).sum(axis=(1, 2)), rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(folded, ((expected > 0) & counts).sum(axis=(1, 2)))
+    np.testing.assert_array_equal(voxels, counts.sum(axis=(1, 2)))
     least = np.minimum(corner.min(0), inner.min(0) / 2)
-    np.testing.assert_allclose(lowest, least.min(axis=(1, 2)), rtol=1e-9)
+    searched = least if everywhere else np.where(counts, least, np.inf)
+    np.testing.assert_allclose(lowest, searched.min(axis=(1, 2)), rtol=1e-9)
     for slab, (y, z) in enumerate(where):
         assert least[slab, y - 1, z - 1] == pytest.approx(lowest[slab])
-    assert (amplitude > 1) == bool(volume.any()), "the case must test what it means to"
+    everything = folding(displacement, np.ones(shape, bool), False)
+    np.testing.assert_allclose(everything[0], expected.sum(axis=(1, 2)), rtol=1e-9, atol=1e-12)
+    assert (amplitude > 1) == bool(everything[0].any()), "the case must test what it means to"
 
 
 def test_no_displacement_is_undeformed() -> None:
-    volume, lowest, _ = folded_volume(np.zeros((4, 5, 6, 3), np.float32))
-    assert volume.shape == (2, 3, 4)
+    volume, folded, voxels, lowest, _ = folding(
+        np.zeros((4, 5, 6, 3), np.float32), np.ones((4, 5, 6), bool), True
+    )
+    assert volume.shape == (2,)
     assert not volume.any()
+    assert not folded.any()
+    assert (voxels == 12).all()
     assert (lowest == 1).all()
     assert (central_determinant(np.zeros((4, 5, 6, 3), np.float32)) == 1).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("margin", [1, 2])
+def test_moments_equal_their_twin(
+    random_field: Callable[..., np.ndarray], rng: np.random.Generator, margin: int, dtype: type
+) -> None:
+    displacement = random_field((9, 8, 7), 4.0, 0.7).astype(dtype)
+    mask = rng.random((9, 8, 7)) > 0.5
+    inside = (slice(margin, -margin),) * 3
+    values = central_twin(displacement)[inside][mask[inside]]
+    logs = np.log((values + 3).clip(1e-9, 1e9) / 4)
+    found = determinant_moments(displacement, mask, margin)
+    assert found[:, 0].sum() == values.size
+    np.testing.assert_allclose(found[:, 1].sum(), logs.sum(), atol=1e-9)
+    np.testing.assert_allclose(found[:, 2].sum(), (logs**2).sum())
+    np.testing.assert_allclose([found[:, 3].min(), found[:, 4].max()], [values.min(), values.max()])
+    assert found[:, 5].sum() == (values <= 0).sum() > 0
 
 
 def test_one_voxel_pushed_through_its_neighbour() -> None:
     """Moved by -1.5 along x, the backward edge has length -0.5 and the forward edge 2.5."""
     displacement = np.zeros((5, 5, 5, 3), np.float32)
     displacement[2, 2, 2, 0] = -1.5
-    volume, lowest, where = folded_volume(displacement)
+    only = np.zeros((5, 5, 5), bool)
+    only[1:3, 2, 2] = True
+    volume, _, _, lowest, where = folding(displacement, only, True)
     # At the voxel: four backward corners of determinant -0.5 each; the backward inner tetrahedron
     # ((-1,-1,0), (-1,0,-1), (0,-1,-1) with 1.5 added to x) has 2 - 1.5 * 1 = 0.5, so it does not fold.
-    assert volume[1, 1, 1] == pytest.approx(4 * 0.5 / 12)
+    assert volume[1] == pytest.approx(4 * 0.5 / 12)
     # At the neighbour behind it: four forward corners of -0.5, and the forward inner tetrahedron keeps.
-    assert volume[0, 1, 1] == pytest.approx(4 * 0.5 / 12)
+    assert volume[0] == pytest.approx(4 * 0.5 / 12)
     assert lowest.min() == pytest.approx(-0.5)
     assert where[1].tolist() == [2, 2]
 
@@ -115,7 +152,7 @@ def test_one_voxel_pushed_through_its_neighbour() -> None:
 def test_a_value_that_is_not_finite_is_not_swallowed() -> None:
     displacement = np.zeros((5, 5, 5, 3), np.float32)
     displacement[2, 2, 2] = np.nan
-    assert np.isnan(folded_volume(displacement)[0].sum())
+    assert np.isnan(folding(displacement, np.ones((5, 5, 5), bool), False)[0].sum())
     assert np.isnan(central_determinant(displacement)).any()
 
 
@@ -124,4 +161,6 @@ def test_same_bits_for_any_thread_count(
 ) -> None:
     displacement = random_field((13, 12, 11), 4.0, 1.0)
     same_bits(lambda: central_determinant(displacement))
-    same_bits(lambda: folded_volume(displacement))
+    mask = np.ones((13, 12, 11), bool)
+    same_bits(lambda: folding(displacement, mask, True))
+    same_bits(lambda: determinant_moments(displacement, mask, 2))
