@@ -17,11 +17,29 @@ from numpy.typing import ArrayLike, NDArray
 from iterreg.errors import InputError
 from iterreg.nifti_files import open_header, open_whole, refusals
 
-__all__ = ["Grid", "Volume", "load_image", "load_labels", "read_grid", "read_nifti"]
+__all__ = [
+    "FloatArray",
+    "Grid",
+    "Volume",
+    "apply_affine",
+    "load_image",
+    "load_labels",
+    "read_grid",
+    "read_nifti",
+]
 
 FloatArray = NDArray[np.float64]
 
 _SAME_VOXEL = 1e-4
+
+
+def apply_affine(matrix: FloatArray, points: ArrayLike) -> FloatArray:
+    """Map (..., 3) points by a (4, 4) matrix.
+
+    By einsum: on millions of points nine times faster than BLAS, which is slow on such thin arrays.
+    """
+    turned = np.einsum("...i,ci->...c", np.asarray(points, dtype=np.float64), matrix[:3, :3])
+    return np.asarray(turned + matrix[:3, 3])
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +100,11 @@ class Grid:
 
     def voxel_to_world(self, points: ArrayLike) -> FloatArray:
         """Map (..., 3) voxel coordinates to RAS+ millimetres."""
-        return _apply(self.affine, points)
+        return apply_affine(self.affine, points)
 
     def world_to_voxel(self, points: ArrayLike) -> FloatArray:
         """Map (..., 3) RAS+ millimetre coordinates to voxel coordinates."""
-        return _apply(np.asarray(np.linalg.inv(self.affine), dtype=np.float64), points)
+        return apply_affine(np.asarray(np.linalg.inv(self.affine), dtype=np.float64), points)
 
     def matches(self, other: Grid, *, tolerance: float = 1e-3) -> bool:
         """Whether both grids have one shape and place every corner within `tolerance` voxels."""
@@ -148,12 +166,6 @@ class Volume:
         size = self.array.nbytes / 2**20
         name = f", {self.path.name}" if self.path else ""
         return f"Volume({self.grid!r}, {self.array.dtype}, {size:.1f} MiB{name})"
-
-
-def _apply(matrix: FloatArray, points: ArrayLike) -> FloatArray:
-    # einsum: on millions of points nine times faster than a matrix product with a 3 x 3.
-    turned = np.einsum("...i,ci->...c", np.asarray(points, dtype=np.float64), matrix[:3, :3])
-    return np.asarray(turned + matrix[:3, 3])
 
 
 def read_nifti(path: str | Path) -> tuple[NDArray[Any], Grid]:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from iterreg.dataset.base import Dataset, Pair, Scan
-from iterreg.dataset.learn2reg import by_modality
 from iterreg.dataset.paths import ScanReader, absolute, check_identifier, check_modality
+from iterreg.dataset.tasks import by_modality
 from iterreg.errors import InputError
 
 __all__ = ["COLUMNS", "read_csv"]

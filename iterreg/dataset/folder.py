@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from iterreg.dataset.base import Dataset, Pair, Scan
-from iterreg.dataset.learn2reg import by_modality
 from iterreg.dataset.paths import ScanReader, absolute, check_modality, images_in
+from iterreg.dataset.tasks import by_modality
 from iterreg.errors import InputError
 
 __all__ = ["pairs_of_folder", "scans_of_folder"]

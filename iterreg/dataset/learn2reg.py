@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from iterreg.dataset import lumir
 from iterreg.dataset.base import Dataset, Pair
-from iterreg.dataset.paths import ScanReader, absolute, identity, modalities_task
+from iterreg.dataset.paths import ScanReader, absolute, identity
+from iterreg.dataset.tasks import by_modality
 from iterreg.errors import InputError
 
 __all__ = ["Split", "read_json", "read_learn2reg"]
@@ -85,17 +86,6 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path}: holds a json {type(data).__name__}; a data set is an object with a list of pairs"
         )
     return data
-
-
-def by_modality(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs with one task per combination of modalities, or as they are when there is only one."""
-    combinations = {(pair.fixed.modality, pair.moving.modality) for pair in pairs}
-    if len(combinations) < 2:
-        return list(pairs)
-    return [
-        Pair(pair.fixed, pair.moving, modalities_task(pair.fixed.modality, pair.moving.modality))
-        for pair in pairs
-    ]
 
 
 def _listed(data: Mapping[str, Any], path: Path, split: Split | None) -> list[Any]:

@@ -18,7 +18,6 @@ __all__ = [
     "identity",
     "images_in",
     "is_image",
-    "modalities_task",
 ]
 
 _SUFFIXES = (".nii.gz", ".nii")
@@ -78,11 +77,6 @@ def check_modality(value: str, where: str) -> str:
             f"{where}: {value!r} is not a modality; use four digits, 0000 for the first contrast"
         )
     return value
-
-
-def modalities_task(fixed: str, moving: str) -> str:
-    """The task of a pair in a data set of several contrasts: ``0001``, or ``0000-0001`` (fixed-moving)."""
-    return fixed if fixed == moving else f"{fixed}-{moving}"
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
-from iterreg.volume import FloatArray, Grid
+from iterreg.volume import FloatArray, Grid, apply_affine
 
 __all__ = [
     "FLIP",
@@ -48,7 +48,7 @@ def affine_map(matrix: ArrayLike) -> PointMap:
     fixed_matrix = np.array(matrix, dtype=np.float64)
 
     def apply(points: FloatArray) -> FloatArray:
-        return _apply(fixed_matrix, points)
+        return apply_affine(fixed_matrix, points)
 
     return apply
 
@@ -71,7 +71,7 @@ def displacement_map(displacement: ArrayLike, grid: Grid) -> PointMap:
     def apply(points: FloatArray) -> FloatArray:
         from iterreg.kernels.sampling import sample_field
 
-        index = _apply(to_index, points)
+        index = apply_affine(to_index, points)
         outside = ((index < -0.5) | (index >= upper)).any(axis=-1)
         displaced: FloatArray = sample_field(vectors, index)
         displaced[outside] = 0.0
@@ -112,7 +112,7 @@ def bspline_map(coefficients: ArrayLike, grid: Grid, order: int = 3) -> PointMap
     def apply(points: FloatArray) -> FloatArray:
         from scipy.ndimage import map_coordinates
 
-        index = _apply(to_index, points)
+        index = apply_affine(to_index, points)
         inside = ((index >= low) & (index <= high)).all(axis=-1)
         moved = points.copy()
         chosen: FloatArray = index[inside].T
@@ -152,14 +152,9 @@ def densify(maps: Sequence[PointMap], fixed: Grid, moving: Grid) -> Displacement
     for start in range(0, fixed.shape[0], step):
         stop = min(start + step, fixed.shape[0])
         index = _indices(start, stop, fixed.shape)
-        moved = _apply(to_moving, apply(_apply(fixed.affine, index)))
+        moved = apply_affine(to_moving, apply(apply_affine(fixed.affine, index)))
         vectors[start:stop] = (moved - index).reshape(stop - start, *fixed.shape[1:], 3)
     return DisplacementField(vectors, fixed, moving)
-
-
-def _apply(matrix: FloatArray, points: FloatArray) -> FloatArray:
-    """Map (N, 3) points by a (4, 4) matrix; einsum, because BLAS is ten times slower on such thin arrays."""
-    return np.asarray(np.einsum("ni,ci->nc", points, matrix[:3, :3])) + matrix[:3, 3]
 
 
 def _indices(start: int, stop: int, shape: tuple[int, int, int]) -> NDArray[Any]:
