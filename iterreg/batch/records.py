@@ -1,4 +1,4 @@
-"""What is written about a job: its status, the sidecar beside its field, its row in the results."""
+"""What is written about a run and its jobs: the request; status, sidecar and row of results of each job."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from iterreg.batch.plan import Job, PlannedJob, machine, versions
+from iterreg.batch.plan import Job, Plan, PlannedJob, machine, versions
 from iterreg.batch.runfolder import RunFolder
-from iterreg.jobs.atomic import write_json, write_text
+from iterreg.errors import InputError
+from iterreg.jobs.atomic import write_bytes, write_json, write_text
 from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome, Report
 
-__all__ = ["COLUMNS", "result_row", "write_job_record", "write_results"]
+__all__ = ["COLUMNS", "record_request", "result_row", "write_job_record", "write_results"]
 
 COLUMNS = (
     "arm", "method", "preset", "pair", "case", "task", "outcome", "reason", "attempts",
@@ -24,6 +25,67 @@ COLUMNS = (
     "cpu_s", "wall_s", "peak_mib", "threads", "threads_seen", "seed", "field", "host", "finished", "hash",
 )  # fmt: skip
 """Columns of ``results.csv``."""
+
+
+def record_request(plan: Plan, folder: RunFolder, *, command: str) -> None:
+    """Make the run folder, write ``run.json``, and keep the parameter files as they are used.
+
+    What earlier commands asked of the same folder stays in the record.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
+    """
+    folder.create()
+    try:
+        with folder.lock():
+            folder.write(_request(plan, folder, command))
+            for arm in plan.arms:
+                kept = folder.arm(arm.name).parameters
+                kept.mkdir(parents=True, exist_ok=True)
+                for path in arm.parameters.files:
+                    write_bytes(kept / path.name, path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or folder.path}: cannot be written ({error.strerror}); "
+            "free space or choose another --out"
+        ) from error
+
+
+def _request(plan: Plan, folder: RunFolder, command: str) -> dict[str, Any]:
+    before = folder.read() if folder.record.exists() else {}
+    arms = dict(before.get("arms", {}))
+    for arm in plan.arms:
+        arms[arm.name] = {
+            "method": arm.method.name,
+            "preset": arm.parameters.preset,
+            "values": dict(arm.parameters.values),
+            "seed": plan.settings.seed,
+            "masks": plan.settings.masks,
+        }
+    pairs = {pair["name"]: pair for pair in before.get("pairs", [])}
+    for pair in plan.dataset.pairs:
+        pairs[pair.name] = {
+            "name": pair.name,
+            "case": pair.case,
+            "task": pair.task,
+            "fixed": str(pair.fixed.path.absolute()),
+            "moving": str(pair.moving.path.absolute()),
+        }
+    asked = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "cores": plan.settings.cores,
+        "threads": plan.threads,
+        "memory": plan.settings.memory,
+    }
+    return {
+        "dataset": {"name": plan.dataset.name, "source": str(plan.dataset.source.absolute())},
+        "arms": arms,
+        "commands": [*before.get("commands", []), asked],
+        "pairs": list(pairs.values()),
+    }
 
 
 def write_job_record(

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from iterreg.cli.batch_options import DEFAULT_METHOD, add_batch_arguments, plan_from, refuse_findings
@@ -79,24 +78,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def execute(plan: Plan, folder: RunFolder, digests: Any, *, quiet: bool = False) -> Summary:
-    """Record what was asked, copy the parameter files, run what is left."""
+    """Record what was asked, run what is left.
+
+    Raises
+    ------
+    InputError
+        If the run folder cannot be written, or no scratch folder can be made.
+    """
     from iterreg.batch.local import run as run_batch
-    from iterreg.jobs.atomic import write_bytes
+    from iterreg.batch.records import record_request
     from iterreg.jobs.progress import Progress
 
-    folder.create()
-    try:
-        with folder.lock():
-            folder.write(_record(plan, folder))
-            for arm in plan.arms:
-                folder.arm(arm.name).parameters.mkdir(parents=True, exist_ok=True)
-                for path in arm.parameters.files:
-                    write_bytes(folder.arm(arm.name).parameters / path.name, path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or folder.path}: cannot be written ({error.strerror}); "
-            "free space or choose another --out"
-        ) from error
+    record_request(plan, folder, command=shlex.join(sys.argv))
     progress = Progress(len(plan.todo), parallel=plan.parallel, quiet=quiet)
     try:
         return run_batch(plan, folder, digests=digests, progress=progress)
@@ -104,42 +97,6 @@ def execute(plan: Plan, folder: RunFolder, digests: Any, *, quiet: bool = False)
         progress.close()
         with suppress(OSError), folder.lock():  # only saves the next run some reading
             digests.save(folder.digests)
-
-
-def _record(plan: Plan, folder: RunFolder) -> dict[str, Any]:
-    """The new content of ``run.json``: what earlier commands asked for stays in it."""
-    before = folder.read() if folder.record.exists() else {}
-    arms = dict(before.get("arms", {}))
-    for arm in plan.arms:
-        arms[arm.name] = {
-            "method": arm.method.name,
-            "preset": arm.parameters.preset,
-            "values": dict(arm.parameters.values),
-            "seed": plan.settings.seed,
-            "masks": plan.settings.masks,
-        }
-    pairs = {pair["name"]: pair for pair in before.get("pairs", [])}
-    for pair in plan.dataset.pairs:
-        pairs[pair.name] = {
-            "name": pair.name,
-            "case": pair.case,
-            "task": pair.task,
-            "fixed": str(pair.fixed.path.absolute()),
-            "moving": str(pair.moving.path.absolute()),
-        }
-    command = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
-        "cores": plan.settings.cores,
-        "threads": plan.threads,
-        "memory": plan.settings.memory,
-    }
-    return {
-        "dataset": {"name": plan.dataset.name, "source": str(plan.dataset.source.absolute())},
-        "arms": arms,
-        "commands": [*before.get("commands", []), command],
-        "pairs": list(pairs.values()),
-    }
 
 
 def close(plan: Plan, folder: RunFolder, summary: Summary) -> int:
