@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     )
     healthy = True
     for name in args.method or available():
-        print(f"{name}: trying ...", end="\r", flush=True, file=sys.stderr)
+        if sys.stderr.isatty():
+            print(f"{name}: trying ...", end="\r", flush=True, file=sys.stderr)
         diagnosis = examine(name, threads=args.threads, timeout=args.timeout)
         known = ", ".join(f"{key} {value}" for key, value in diagnosis.versions.items() if key != "iterreg")
         verdict = "ok " if diagnosis.healthy else "BAD"

@@ -18,38 +18,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from iterreg.errors import EngineError, InputError
+from iterreg.errors import EngineError
 from iterreg.io.itk import from_itk
-from iterreg.volume import Grid, Volume
+from iterreg.methods.itk_grid import itk_geometry
+from iterreg.volume import Grid
 
-__all__ = ["Box", "ants_image", "compose_transforms", "engine_grid", "run_program", "slices", "whole_box"]
-
-_LPS = np.diag([-1.0, -1.0, 1.0])
+__all__ = ["Box", "ants_image", "compose_transforms", "run_program", "slices", "whole_box"]
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-
-
-def engine_grid(volume: Volume) -> Grid:
-    """The volume's grid as ITK can hold it: orthogonal axes.
-
-    Rounding in a file's header is mended: the direction becomes the nearest orthogonal matrix (polar
-    decomposition). Voxel displacements computed with this grid stay true, whatever is wrong with the world.
-    """
-    spacing = np.asarray(volume.grid.spacing)
-    direction = volume.grid.affine[:3, :3] / spacing
-    left, _, right = np.linalg.svd(direction)
-    orthogonal = left @ right
-    if np.abs(orthogonal - direction).max() > 1e-3:
-        name = volume.path or "an image"
-        raise InputError(
-            f"{name}: its affine shears (the axes are not perpendicular), which ITK cannot hold; "
-            "resample it onto a grid with perpendicular axes first"
-        )
-    affine = volume.grid.affine.copy()
-    # Below float32's rounding there is nothing to mend, and exact affines stay exact.
-    if np.abs(orthogonal - direction).max() > 1e-7:
-        affine[:3, :3] = orthogonal * spacing
-    return Grid(volume.grid.shape, affine)
 
 
 def whole_box(grid: Grid) -> Box:
@@ -65,13 +41,12 @@ def slices(box: Box) -> tuple[slice, slice, slice]:
 def ants_image(array: NDArray[Any], grid: Grid, box: Box, pixel: str = "float") -> Any:
     import ants
 
-    spacing = np.asarray(grid.spacing)
-    corner = grid.voxel_to_world([low for low, _ in box])
+    geometry = itk_geometry(grid, first=[low for low, _ in box])
     image = ants.from_numpy(
         np.asarray(array[slices(box)], dtype=np.float32),
-        origin=tuple(float(x) for x in _LPS @ corner),
-        spacing=tuple(float(s) for s in spacing),
-        direction=_LPS @ (grid.affine[:3, :3] / spacing),
+        origin=tuple(geometry.origin.tolist()),
+        spacing=tuple(geometry.spacing.tolist()),
+        direction=geometry.direction,
     )
     return image if pixel == "float" else image.clone(pixel)
 

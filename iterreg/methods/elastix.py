@@ -8,7 +8,6 @@ the few settings iterreg must hold are in `OVERRIDES` and reported in the run's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from iterreg.methods import presets
 from iterreg.methods.base import Cost, Parameters, Registration, Task
 from iterreg.methods.elastix_log import LogSummary, read_log
 from iterreg.methods.elastix_parameters import ParameterMap, first_value, per_resolution, read_parameter_map
+from iterreg.methods.itk_grid import RAS_TO_LPS, itk_geometry, perpendicular, upright
 from iterreg.volume import Grid, Volume
 
 __all__ = ["FOREGROUND_MASK", "OVERRIDES", "Elastix"]
@@ -53,9 +53,6 @@ _FIELD_SECONDS = 5e-7
 _IMPORT_BYTES = 860 * 2**20
 _BYTES_PER_VOXEL = 36
 
-_RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
-_SHEAR_TOLERANCE = 1e-4
-_OBLIQUE_TOLERANCE = 1e-3
 _LOG = "elastix.log"
 
 
@@ -120,36 +117,37 @@ class Elastix:
         image_type.New()
         cube = np.zeros((2, 2, 2), np.float32)
         grid = Grid((2, 2, 2))
-        itk.GetArrayFromImage(_image(itk, cube, grid, "the warm-up image"))
-        _image(itk, cube.astype(np.uint8), grid, "the warm-up mask")
+        itk.GetArrayFromImage(_image(itk, cube, grid))
+        _image(itk, cube.astype(np.uint8), grid)
         itk.ParameterObject.New().AddParameterMap({"Transform": ["BSplineTransform"]})
 
     def register(self, task: Task, parameters: Parameters) -> Registration:
         """Run every stage and sample the whole chain on the fixed grid.
 
-        A pair whose fixed grid is oblique is registered in a world turned until that grid is upright (see
-        `_upright`); coordinates in a parameter file, such as a CenterOfRotationPoint, are of that world.
+        A pair whose fixed grid is oblique is registered in a world turned until that grid is upright
+        (`iterreg.methods.itk_grid.upright`); coordinates in a parameter file, such as a
+        CenterOfRotationPoint, are of that world.
 
         Raises
         ------
         InputError
-            If a grid is sheared: ITK images have orthogonal axes.
+            If a grid is sheared: ITK images have perpendicular axes.
         EngineError
             If elastix stops with an error or gives no usable field.
         """
         import itk
 
         _, elastix_type, _ = _classes(itk)
-        asked, task = task, _upright(task)
+        asked, task = task, upright(perpendicular(task))
         stages, overrides = _held(parameters.values["stages"], task.seed)
         method = elastix_type.New()
-        method.SetFixedImage(_volume_image(itk, task.fixed, "fixed image"))
-        method.SetMovingImage(_volume_image(itk, task.moving, "moving image"))
+        method.SetFixedImage(_image(itk, task.fixed.array.astype(np.float32, copy=False), task.fixed.grid))
+        method.SetMovingImage(_image(itk, task.moving.array.astype(np.float32, copy=False), task.moving.grid))
         fixed_mask, mask_source = _fixed_mask(task, _foreground_margin(stages, parameters.preset))
         if fixed_mask is not None:
-            method.SetFixedMask(_mask_image(itk, fixed_mask, "fixed mask"))
+            method.SetFixedMask(_mask_image(itk, fixed_mask))
         if task.moving_mask is not None:
-            method.SetMovingMask(_mask_image(itk, task.moving_mask, "moving mask"))
+            method.SetMovingMask(_mask_image(itk, task.moving_mask))
         settings = itk.ParameterObject.New()
         for stage in stages:
             settings.AddParameterMap(stage)
@@ -288,72 +286,23 @@ def _foreground(image: Volume, margin: float) -> Volume | None:
 # -- images -------------------------------------------------------------------------------------
 
 
-def _upright(task: Task) -> Task:
-    """The task in a world turned until the fixed grid's axes are the world's; itself where they are already.
-
-    elastix draws samples under a mask from the mask's bounding box, which it takes along the world's axes:
-    on an oblique grid nearly all of them miss the mask and it gives up.
-    """
-    spacing = np.array(task.fixed.grid.spacing)
-    direction = task.fixed.grid.affine[:3, :3] / spacing
-    upright = np.zeros((3, 3))
-    for axis, row in enumerate(np.abs(direction).argmax(axis=0)):
-        upright[row, axis] = np.sign(direction[row, axis])
-    aligned = np.abs(direction - upright).max() < _OBLIQUE_TOLERANCE
-    sheared = np.abs(direction.T @ direction - np.eye(3)).max() > _SHEAR_TOLERANCE
-    if aligned or sheared or abs(np.linalg.det(upright)) != 1:
-        return task
-    turn = np.eye(4)
-    turn[:3, :3] = upright @ direction.T
-
-    def turned(volume: Volume | None) -> Volume | None:
-        if volume is None:
-            return None
-        return Volume(volume.array, Grid(volume.grid.shape, turn @ volume.grid.affine), volume.path)
-
-    return replace(
-        task,
-        fixed=turned(task.fixed) or task.fixed,
-        moving=turned(task.moving) or task.moving,
-        fixed_mask=turned(task.fixed_mask),
-        moving_mask=turned(task.moving_mask),
-    )
-
-
 def _classes(itk: Any) -> tuple[Any, Any, Any]:
     """The wrapped image, registration and field classes (itk imports them at first touch)."""
     image = itk.Image[itk.F, 3]
     return image, itk.ElastixRegistrationMethod[image, image], itk.TransformixFilter[image]
 
 
-def _volume_image(itk: Any, volume: Volume, what: str) -> Any:
-    array = np.asarray(volume.array, dtype=np.float32)
-    return _image(itk, array, volume.grid, f"the {what} {volume.path or ''}".rstrip())
+def _mask_image(itk: Any, mask: Volume) -> Any:
+    return _image(itk, (mask.array > 0).astype(np.uint8), mask.grid)
 
 
-def _mask_image(itk: Any, mask: Volume, what: str) -> Any:
-    return _image(itk, (mask.array > 0).astype(np.uint8), mask.grid, f"the {what} {mask.path or ''}".rstrip())
-
-
-def _image(itk: Any, array: NDArray[Any], grid: Grid, what: str) -> Any:
-    """An ITK image of an (X, Y, Z) array: LPS world, numpy axes reversed.
-
-    Raises
-    ------
-    InputError
-        If the grid's axes are not orthogonal.
-    """
-    spacing = np.array(grid.spacing)
-    direction = grid.affine[:3, :3] / spacing
-    if np.abs(direction.T @ direction - np.eye(3)).max() > _SHEAR_TOLERANCE:
-        raise InputError(
-            f"{what} lies on a sheared grid, which an ITK image cannot have; "
-            "resample it to a grid with orthogonal axes first"
-        )
+def _image(itk: Any, array: NDArray[Any], grid: Grid) -> Any:
+    """An ITK image of an (X, Y, Z) array: LPS world, numpy axes reversed."""
+    geometry = itk_geometry(grid)
     image = itk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
-    image.SetSpacing([float(s) for s in spacing])
-    image.SetOrigin([float(o) for o in _RAS_TO_LPS * grid.affine[:3, 3]])
-    image.SetDirection(itk.GetMatrixFromArray(np.ascontiguousarray(_RAS_TO_LPS[:, None] * direction)))
+    image.SetSpacing(geometry.spacing.tolist())
+    image.SetOrigin(geometry.origin.tolist())
+    image.SetDirection(itk.GetMatrixFromArray(np.ascontiguousarray(geometry.direction)))
     return image
 
 
@@ -377,7 +326,7 @@ def _world_displacements(itk: Any, method: Any, task: Task) -> NDArray[np.float6
         raise EngineError(
             f"elastix gave a field of shape {lps.shape} for a fixed grid of {task.fixed.grid.shape}"
         )
-    world = np.asarray(lps * _RAS_TO_LPS, dtype=np.float64)
+    world = np.asarray(lps * RAS_TO_LPS, dtype=np.float64)
     if not np.isfinite(world).all():
         raise EngineError("elastix gave a field with NaN or infinite displacements")
     return world

@@ -18,9 +18,10 @@ import numpy as np
 from iterreg.errors import EngineError, InputError
 from iterreg.field import DisplacementField
 from iterreg.methods import presets
-from iterreg.methods.ants_engine import Box, ants_image, compose_transforms, engine_grid, run_program, slices
+from iterreg.methods.ants_engine import Box, ants_image, compose_transforms, run_program, slices
 from iterreg.methods.base import Cost, Parameters, Registration, Task
 from iterreg.methods.cropping import corners, registered_boxes
+from iterreg.methods.itk_grid import perpendicular
 from iterreg.methods.syn_settings import Metric, Settings, antsregistration_arguments
 from iterreg.methods.toml_parameters import from_mapping, plain, read_toml
 from iterreg.volume import Grid
@@ -104,10 +105,11 @@ class SyN:
         from ants.internal import get_pointer_string
 
         settings = _settings(parameters)
-        fixed, moving = engine_grid(task.fixed), engine_grid(task.moving)
+        asked, task = task, perpendicular(task)
+        fixed, moving = task.fixed.grid, task.moving.grid
         _check(task, settings)
         boxes = registered_boxes(task, settings)
-        images = _ants_images(task, settings, (fixed, moving), boxes)
+        images = _ants_images(task, settings, boxes)
         pointers = {name: str(get_pointer_string(image)) for name, image in images.items()}
         prefix = task.scratch / "syn_"
         arguments = antsregistration_arguments(
@@ -126,13 +128,13 @@ class SyN:
         inverse = None
         if task.inverse:
             there = compose_transforms(backward, moving, fixed, task.scratch / "inverse.nii")
-            inverse = DisplacementField(there, task.moving.grid, task.fixed.grid)
+            inverse = DisplacementField(there, asked.moving.grid, asked.fixed.grid)
         details = {
             "transforms": [Path(name.strip("[],1")).name for name in forward],
             "box": [list(bounds) for bounds in boxes[0]],
             "levels": _levels(log),
         }
-        return Registration(DisplacementField(vectors, task.fixed.grid, task.moving.grid), inverse, details)
+        return Registration(DisplacementField(vectors, asked.fixed.grid, asked.moving.grid), inverse, details)
 
 
 def _settings(parameters: Parameters) -> Settings:
@@ -167,11 +169,10 @@ def _check(task: Task, settings: Settings) -> None:
             )
 
 
-def _ants_images(
-    task: Task, settings: Settings, grids: tuple[Grid, Grid], boxes: tuple[Box, Box]
-) -> dict[str, Any]:
+def _ants_images(task: Task, settings: Settings, boxes: tuple[Box, Box]) -> dict[str, Any]:
     """The task's images for antspyx, cropped; they must live as long as their pointers are in use."""
     pixel = settings.precision
+    grids = (task.fixed.grid, task.moving.grid)
     images = {
         "fixed": ants_image(task.fixed.array, grids[0], boxes[0], pixel),
         "moving": ants_image(task.moving.array, grids[1], boxes[1], pixel),

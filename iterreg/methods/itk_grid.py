@@ -1,0 +1,119 @@
+"""A grid as ITK holds it, for every engine built on ITK: perpendicular axes, LPS millimetres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from iterreg.errors import InputError
+from iterreg.methods.base import Task
+from iterreg.volume import FloatArray, Grid, Volume
+
+__all__ = ["RAS_TO_LPS", "Geometry", "itk_geometry", "perpendicular", "upright"]
+
+RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
+"""Signs that take the components of a vector or point from RAS to LPS, and back."""
+
+_SHEAR = 1e-3
+"""Deviation of a direction from the nearest orthogonal one above which it is no rounding any more."""
+_OBLIQUE = 1e-3
+"""Deviation of a direction from the world's axes above which a grid counts as oblique."""
+_ROUNDING = 1e-7
+"""Deviation below which there is nothing to mend, so that exact affines stay exact."""
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """What an ITK image knows of its place.
+
+    Attributes
+    ----------
+    origin, spacing
+        (3,) float64: LPS millimetres of the first voxel, and voxel sizes.
+    direction
+        (3, 3) float64, the array axes as columns in LPS.
+    """
+
+    origin: FloatArray
+    spacing: FloatArray
+    direction: FloatArray
+
+
+def itk_geometry(grid: Grid, *, first: ArrayLike = (0, 0, 0)) -> Geometry:
+    """Where ITK says the grid, or its part that begins at the voxel `first`, lies."""
+    spacing = np.asarray(grid.spacing)
+    return Geometry(
+        RAS_TO_LPS * grid.voxel_to_world(first),
+        spacing,
+        RAS_TO_LPS[:, np.newaxis] * (grid.affine[:3, :3] / spacing),
+    )
+
+
+def perpendicular(task: Task) -> Task:
+    """The task with every volume on a grid that ITK can hold.
+
+    Rounding in a file's header is mended: the direction becomes the nearest orthogonal matrix (polar
+    decomposition). Voxel displacements computed with these grids stay true, whatever is wrong with the world.
+
+    Raises
+    ------
+    InputError
+        If the axes of a volume are not perpendicular beyond rounding.
+    """
+    return replace(
+        task,
+        fixed=_mended(task.fixed, "the fixed image"),
+        moving=_mended(task.moving, "the moving image"),
+        fixed_mask=task.fixed_mask and _mended(task.fixed_mask, "the fixed mask"),
+        moving_mask=task.moving_mask and _mended(task.moving_mask, "the moving mask"),
+    )
+
+
+def upright(task: Task) -> Task:
+    """The task in a world turned until the fixed grid's axes are the world's; itself where they are already.
+
+    elastix draws samples under a mask from the mask's bounding box, which it takes along the world's axes:
+    on an oblique grid nearly all of them miss the mask and it gives up. Voxel displacements are the same in
+    both worlds.
+    """
+    from scipy.optimize import linear_sum_assignment  # not needed before a job runs
+
+    direction = task.fixed.grid.affine[:3, :3] / np.asarray(task.fixed.grid.spacing)
+    chosen = linear_sum_assignment(-np.abs(direction))  # a world axis of its own for every array axis
+    nearest = np.zeros((3, 3))
+    nearest[chosen] = np.where(direction[chosen] < 0, -1.0, 1.0)
+    if np.abs(direction - nearest).max() < _OBLIQUE:
+        return task
+    turn = np.eye(4)
+    turn[:3, :3] = nearest @ direction.T
+
+    def turned(volume: Volume) -> Volume:
+        return Volume(volume.array, Grid(volume.grid.shape, turn @ volume.grid.affine), volume.path)
+
+    return replace(
+        task,
+        fixed=turned(task.fixed),
+        moving=turned(task.moving),
+        fixed_mask=task.fixed_mask and turned(task.fixed_mask),
+        moving_mask=task.moving_mask and turned(task.moving_mask),
+    )
+
+
+def _mended(volume: Volume, what: str) -> Volume:
+    spacing = np.asarray(volume.grid.spacing)
+    direction = volume.grid.affine[:3, :3] / spacing
+    left, _, right = np.linalg.svd(direction)
+    orthogonal = left @ right
+    deviation = np.abs(orthogonal - direction).max()
+    if deviation > _SHEAR:
+        raise InputError(
+            f"{volume.path or what}: its affine shears (the axes are not perpendicular), which ITK cannot "
+            "hold; resample it onto a grid with perpendicular axes first"
+        )
+    if deviation <= _ROUNDING:
+        return volume
+    affine = volume.grid.affine.copy()
+    affine[:3, :3] = orthogonal * spacing
+    return Volume(volume.array, Grid(volume.grid.shape, affine), volume.path)
