@@ -98,6 +98,11 @@ class Grid:
         """Number of voxels."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    @property
+    def corners(self) -> FloatArray:
+        """(8, 3) voxel coordinates of the outermost voxels' centres."""
+        return np.array(np.meshgrid(*[(0.0, n - 1.0) for n in self.shape])).reshape(3, -1).T
+
     def voxel_to_world(self, points: ArrayLike) -> FloatArray:
         """Map (..., 3) voxel coordinates to RAS+ millimetres."""
         return apply_affine(self.affine, points)
@@ -110,9 +115,8 @@ class Grid:
         """Whether both grids have one shape and place every corner within `tolerance` voxels."""
         if self.shape != other.shape:
             return False
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(3, -1).T
-        there = other.world_to_voxel(self.voxel_to_world(corners))
-        return bool(np.abs(there - corners).max() <= tolerance)
+        there = other.world_to_voxel(self.voxel_to_world(self.corners))
+        return bool(np.abs(there - self.corners).max() <= tolerance)
 
     def to(self, other: Grid) -> FloatArray:
         """The (4, 4) matrix from voxels of this grid to voxels of `other` (same world point).

@@ -303,8 +303,8 @@ def _apart(a: Inspection, b: Inspection) -> str:
     """How far two grids of one shape lie apart, for a sentence."""
     if a.grid is None or b.grid is None:
         return ""
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in a.grid.shape])).reshape(3, -1).T
-    distance = np.linalg.norm(a.grid.voxel_to_world(corners) - b.grid.voxel_to_world(corners), axis=1).max()
+    steps = a.grid.voxel_to_world(a.grid.corners) - b.grid.voxel_to_world(b.grid.corners)
+    distance = np.linalg.norm(steps, axis=1).max()
     if a.grid.orientation != b.grid.orientation:
         return f"{a.grid.orientation} against {b.grid.orientation}"
     return f"up to {distance:.3g} mm apart"

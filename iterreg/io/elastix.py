@@ -21,17 +21,9 @@ from numpy.typing import NDArray
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
 from iterreg.io import itk as itk_files
+from iterreg.io.lps import RAS_TO_LPS, geometry_of, grid_of, lps_matrix
 from iterreg.io.nifti import check_folder
-from iterreg.io.pointmaps import (
-    FLIP,
-    PointMap,
-    affine_map,
-    bspline_map,
-    chain,
-    densify,
-    displacement_map,
-    lps_matrix,
-)
+from iterreg.io.pointmaps import PointMap, affine_map, bspline_map, chain, densify, displacement_map
 from iterreg.jobs.atomic import write_text
 from iterreg.volume import FloatArray, Grid
 
@@ -137,9 +129,7 @@ def write_transform(path: str | Path, field: DisplacementField) -> Path:
     check_folder(path)
     image = path.with_suffix(".nii.gz")
     itk_files.write_warp(image, field)
-    grid = field.fixed
-    lps = FLIP @ grid.affine
-    spacing = np.array(grid.spacing)
+    place = geometry_of(field.fixed)
     entries: list[tuple[str, str]] = [
         ("Transform", '"DeformationFieldTransform"'),
         ("NumberOfParameters", "0"),
@@ -151,12 +141,12 @@ def write_transform(path: str | Path, field: DisplacementField) -> Path:
         ("MovingImageDimension", "3"),
         ("FixedInternalImagePixelType", '"float"'),
         ("MovingInternalImagePixelType", '"float"'),
-        ("Size", _numbers(grid.shape)),
+        ("Size", _numbers(field.fixed.shape)),
         ("Index", "0 0 0"),
-        ("Spacing", _numbers(spacing)),
-        ("Origin", _numbers(lps[:3, 3])),
+        ("Spacing", _numbers(place.spacing)),
+        ("Origin", _numbers(place.origin)),
         # elastix lists the direction matrix column by column
-        ("Direction", _numbers((lps[:3, :3] / spacing).T.ravel())),
+        ("Direction", _numbers(place.direction.T.ravel())),
         ("UseDirectionCosines", '"true"'),
         ("ResampleInterpolator", '"FinalLinearInterpolator"'),
         ("Resampler", '"DefaultResampler"'),
@@ -294,14 +284,14 @@ def _bspline(parameters: Parameters, path: Path) -> PointMap:
     shape = cast(Any, tuple(int(n) for n in _values(parameters, "GridSize", path, 3)))
     index = _values(parameters, "GridIndex", path, 3) if "GridIndex" in parameters else np.zeros(3)
     direction = _values(parameters, "GridDirection", path, 9) if "GridDirection" in parameters else np.eye(3)
-    affine = np.eye(4)
-    affine[:3, :3] = direction.reshape(3, 3).T * _values(parameters, "GridSpacing", path, 3)
-    affine[:3, 3] = _values(parameters, "GridOrigin", path, 3) + affine[:3, :3] @ index
+    direction = direction.reshape(3, 3).T  # elastix lists the matrix column by column
+    spacing = _values(parameters, "GridSpacing", path, 3)
+    origin = _values(parameters, "GridOrigin", path, 3) + direction @ (spacing * index)
     values = _values(parameters, "TransformParameters", path, 3 * int(np.prod(shape)))
     # x runs fastest, and all x components come before all y components
     coefficients = np.moveaxis(values.reshape(3, *shape[::-1]), (0, 1, 2, 3), (3, 2, 1, 0))
     order = int(parameters.get("BSplineTransformSplineOrder", ("3",))[0])
-    return bspline_map(coefficients * np.diag(FLIP)[:3], Grid(shape, FLIP @ affine), order)
+    return bspline_map(coefficients * RAS_TO_LPS, grid_of(shape, origin, spacing, direction), order)
 
 
 def _deformation_field(parameters: Parameters, path: Path) -> PointMap:
@@ -335,8 +325,7 @@ def _with_transformix(path: Path, fixed: Grid, moving: Grid) -> DisplacementFiel
         if initial in _NONE:
             break
         files.insert(0, _beside(initial, files[0]))
-    lps = FLIP @ fixed.affine
-    spacing = np.array(fixed.spacing)
+    place = geometry_of(fixed)
     for index, file in enumerate(files):
         parameters.AddParameterFile(str(file))
         # the chain is passed as a list: the names of files in it must not be followed a second time
@@ -345,15 +334,13 @@ def _with_transformix(path: Path, fixed: Grid, moving: Grid) -> DisplacementFiel
                 parameters.SetParameter(index, key, "NoInitialTransform")
         parameters.SetParameter(index, "Size", [str(n) for n in fixed.shape])
         parameters.SetParameter(index, "Index", ["0", "0", "0"])
-        parameters.SetParameter(index, "Spacing", [repr(float(v)) for v in spacing])
-        parameters.SetParameter(index, "Origin", [repr(float(v)) for v in lps[:3, 3]])
-        parameters.SetParameter(
-            index, "Direction", [repr(float(v)) for v in (lps[:3, :3] / spacing).T.ravel()]
-        )
+        parameters.SetParameter(index, "Spacing", [repr(float(v)) for v in place.spacing])
+        parameters.SetParameter(index, "Origin", [repr(float(v)) for v in place.origin])
+        parameters.SetParameter(index, "Direction", [repr(float(v)) for v in place.direction.T.ravel()])
     image = itk.image_from_array(np.zeros(fixed.shape[::-1], np.float32))
-    image.SetSpacing([float(v) for v in spacing])
-    image.SetOrigin([float(v) for v in lps[:3, 3]])
-    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(lps[:3, :3] / spacing)))
+    image.SetSpacing(place.spacing.tolist())
+    image.SetOrigin(place.origin.tolist())
+    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(place.direction)))
     try:
         # without an output directory transformix writes the field into the working directory
         with tempfile.TemporaryDirectory(prefix="iterreg-") as scratch:

@@ -17,28 +17,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
+from iterreg.io.lps import RAS_TO_LPS, grid_of, lps_matrix
 from iterreg.io.nifti import VECTOR_INTENT, read_vectors, write_array
-from iterreg.io.pointmaps import (
-    FLIP,
-    PointMap,
-    affine_map,
-    bspline_map,
-    densify,
-    displacement_map,
-    lps_matrix,
-)
+from iterreg.io.pointmaps import PointMap, affine_map, bspline_map, densify, displacement_map
 from iterreg.volume import FloatArray, Grid
 
 __all__ = ["from_itk", "read_transforms", "read_warp", "sample_warp", "to_itk", "write_warp"]
 
 _TRANSFORM_SUFFIXES = (".h5", ".hdf5", ".hdf", ".mat", ".txt", ".tfm", ".xfm")
 _IMAGE_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
-_SIGNS = np.diag(FLIP)[:3]
 
 
 def to_itk(field: DisplacementField) -> NDArray[np.float32]:
     """The field as ITK stores it: (X, Y, Z, 1, 3) float32 displacements in LPS millimetres."""
-    displacement = (field.to_world() * _SIGNS).astype(np.float32)
+    displacement = (field.to_world() * RAS_TO_LPS).astype(np.float32)
     return displacement[:, :, :, np.newaxis, :]
 
 
@@ -55,7 +47,7 @@ def from_itk(vectors: ArrayLike, fixed: Grid, moving: Grid | None = None) -> Dis
     array = np.asarray(vectors, dtype=np.float64)
     if array.ndim == 5:
         array = array[:, :, :, 0, :]
-    return DisplacementField.from_world(array * _SIGNS, fixed, moving)
+    return DisplacementField.from_world(array * RAS_TO_LPS, fixed, moving)
 
 
 def write_warp(path: str | Path, field: DisplacementField) -> None:
@@ -104,7 +96,7 @@ def read_warp(path: str | Path) -> tuple[NDArray[np.float64], Grid]:
         raise InputError(
             f"{path}: holds NaN or infinite displacements; the registration that wrote it failed"
         )
-    return array * _SIGNS, grid
+    return array * RAS_TO_LPS, grid
 
 
 def read_transforms(files: Sequence[str | Path], fixed: Grid, moving: Grid) -> DisplacementField:
@@ -210,10 +202,10 @@ def _maps_of(transform: Any, path: Path) -> list[PointMap]:
     specific = transform.Downcast()
     if "DisplacementField" in name:
         array, grid = _from_sitk_image(specific.GetDisplacementField())
-        return [displacement_map(array * _SIGNS, grid)]
+        return [displacement_map(array * RAS_TO_LPS, grid)]
     if "BSpline" in name:
         images = [_from_sitk_image(image) for image in specific.GetCoefficientImages()]
-        coefficients = np.stack([array for array, _ in images], axis=-1) * _SIGNS
+        coefficients = np.stack([array for array, _ in images], axis=-1) * RAS_TO_LPS
         return [bspline_map(coefficients, images[0][1], specific.GetOrder())]
     raise InputError(
         f"{path}: holds a {name}, which iterreg cannot read; write it as a displacement field first"
@@ -254,7 +246,5 @@ def _from_sitk_image(image: Any) -> tuple[NDArray[Any], Grid]:
 
     array = sitk.GetArrayFromImage(image)
     array = np.moveaxis(array, (0, 1, 2), (2, 1, 0))
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return array, Grid(cast(Any, array.shape[:3]), FLIP @ affine)
+    grid = grid_of(array.shape[:3], image.GetOrigin(), image.GetSpacing(), image.GetDirection())
+    return array, grid

@@ -18,29 +18,18 @@ from iterreg.field import DisplacementField
 from iterreg.volume import FloatArray, Grid, apply_affine
 
 __all__ = [
-    "FLIP",
     "PointMap",
     "affine_map",
     "bspline_map",
     "chain",
     "densify",
     "displacement_map",
-    "lps_matrix",
 ]
 
 PointMap = Callable[[FloatArray], FloatArray]
 """(N, 3) float64 RAS+ millimetres -> (N, 3) float64 RAS+ millimetres."""
 
-FLIP: FloatArray = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""Takes homogeneous LPS coordinates to RAS and back."""
-FLIP.setflags(write=False)
-
 _POINTS_AT_ONCE = 2_000_000
-
-
-def lps_matrix(matrix: ArrayLike) -> FloatArray:
-    """A (4, 4) map between LPS points as the same map between RAS points, and back: ``F M F``."""
-    return FLIP @ np.asarray(matrix, dtype=np.float64) @ FLIP
 
 
 def affine_map(matrix: ArrayLike) -> PointMap:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from iterreg.errors import EngineError
 from iterreg.io.itk import from_itk
-from iterreg.methods.itk_grid import itk_geometry
+from iterreg.io.lps import geometry_of
 from iterreg.volume import Grid
 
 __all__ = ["Box", "ants_image", "compose_transforms", "run_program", "slices", "whole_box"]
@@ -41,7 +41,7 @@ def slices(box: Box) -> tuple[slice, slice, slice]:
 def ants_image(array: NDArray[Any], grid: Grid, box: Box, pixel: str = "float") -> Any:
     import ants
 
-    geometry = itk_geometry(grid, first=[low for low, _ in box])
+    geometry = geometry_of(grid, first=[low for low, _ in box])
     image = ants.from_numpy(
         np.asarray(array[slices(box)], dtype=np.float32),
         origin=tuple(geometry.origin.tolist()),

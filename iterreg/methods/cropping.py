@@ -9,12 +9,7 @@ from iterreg.methods.base import Task
 from iterreg.methods.syn_settings import Settings
 from iterreg.volume import FloatArray, Grid, Volume
 
-__all__ = ["corners", "registered_boxes"]
-
-
-def corners(ends: FloatArray) -> FloatArray:
-    """The eight corners (8, 3) of a box given by its (2, 3) ends."""
-    return np.array(np.meshgrid(*ends.T)).reshape(3, -1).T
+__all__ = ["registered_boxes"]
 
 
 def registered_boxes(task: Task, settings: Settings) -> tuple[Box, Box]:
@@ -68,7 +63,7 @@ def _geometric_center(grid: Grid) -> FloatArray:
 def _joint(
     grid: Grid, own: FloatArray, other: Grid, theirs: FloatArray, shift: FloatArray, margin: float
 ) -> Box:
-    mapped = grid.world_to_voxel(other.voxel_to_world(corners(theirs)) + shift)
+    mapped = grid.world_to_voxel(other.voxel_to_world(_corners(theirs)) + shift)
     points = np.concatenate([own, mapped])
     room = margin / np.asarray(grid.spacing)
     low = np.maximum(np.floor(points.min(axis=0) - room), 0).astype(int)
@@ -77,3 +72,8 @@ def _joint(
     low, high = np.minimum(low, own[0].astype(int)), np.maximum(high, own[1].astype(int) + 1)
     (a, c, e), (b, d, f) = low.tolist(), high.tolist()
     return ((a, b), (c, d), (e, f))
+
+
+def _corners(ends: FloatArray) -> FloatArray:
+    """The eight corners (8, 3) of a box given by its (2, 3) ends."""
+    return np.array(np.meshgrid(*ends.T)).reshape(3, -1).T

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from iterreg.errors import EngineError, InputError
 from iterreg.field import DisplacementField
+from iterreg.io.lps import RAS_TO_LPS, geometry_of
 from iterreg.methods import presets
 from iterreg.methods.base import Cost, Parameters, Registration, Task
 from iterreg.methods.elastix_log import LogSummary, read_log
 from iterreg.methods.elastix_parameters import ParameterMap, first_value, per_resolution, read_parameter_map
-from iterreg.methods.itk_grid import RAS_TO_LPS, itk_geometry, perpendicular, upright
+from iterreg.methods.itk_grid import perpendicular, upright
 from iterreg.volume import Grid, Volume
 
 __all__ = ["FOREGROUND_MASK", "OVERRIDES", "Elastix"]
@@ -298,7 +299,7 @@ def _mask_image(itk: Any, mask: Volume) -> Any:
 
 def _image(itk: Any, array: NDArray[Any], grid: Grid) -> Any:
     """An ITK image of an (X, Y, Z) array: LPS world, numpy axes reversed."""
-    geometry = itk_geometry(grid)
+    geometry = geometry_of(grid)
     image = itk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
     image.SetSpacing(geometry.spacing.tolist())
     image.SetOrigin(geometry.origin.tolist())

@@ -1,20 +1,16 @@
-"""A grid as ITK holds it, for every engine built on ITK: perpendicular axes, LPS millimetres."""
+"""Brings a pair onto grids that engines built on ITK can work with: perpendicular, upright."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from iterreg.errors import InputError
 from iterreg.methods.base import Task
-from iterreg.volume import FloatArray, Grid, Volume
+from iterreg.volume import Grid, Volume
 
-__all__ = ["RAS_TO_LPS", "Geometry", "itk_geometry", "perpendicular", "upright"]
-
-RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
-"""Signs that take the components of a vector or point from RAS to LPS, and back."""
+__all__ = ["perpendicular", "upright"]
 
 _SHEAR = 1e-3
 """Deviation of a direction from the nearest orthogonal one above which it is no rounding any more."""
@@ -22,33 +18,6 @@ _OBLIQUE = 1e-3
 """Deviation of a direction from the world's axes above which a grid counts as oblique."""
 _ROUNDING = 1e-7
 """Deviation below which there is nothing to mend, so that exact affines stay exact."""
-
-
-@dataclass(frozen=True, eq=False)
-class Geometry:
-    """What an ITK image knows of its place.
-
-    Attributes
-    ----------
-    origin, spacing
-        (3,) float64: LPS millimetres of the first voxel, and voxel sizes.
-    direction
-        (3, 3) float64, the array axes as columns in LPS.
-    """
-
-    origin: FloatArray
-    spacing: FloatArray
-    direction: FloatArray
-
-
-def itk_geometry(grid: Grid, *, first: ArrayLike = (0, 0, 0)) -> Geometry:
-    """Where ITK says the grid, or its part that begins at the voxel `first`, lies."""
-    spacing = np.asarray(grid.spacing)
-    return Geometry(
-        RAS_TO_LPS * grid.voxel_to_world(first),
-        spacing,
-        RAS_TO_LPS[:, np.newaxis] * (grid.affine[:3, :3] / spacing),
-    )
 
 
 def perpendicular(task: Task) -> Task:

@@ -20,7 +20,7 @@ from iterreg.field import DisplacementField
 from iterreg.methods import presets
 from iterreg.methods.ants_engine import Box, ants_image, compose_transforms, run_program, slices
 from iterreg.methods.base import Cost, Parameters, Registration, Task
-from iterreg.methods.cropping import corners, registered_boxes
+from iterreg.methods.cropping import registered_boxes
 from iterreg.methods.itk_grid import perpendicular
 from iterreg.methods.syn_settings import Metric, Settings, antsregistration_arguments
 from iterreg.methods.toml_parameters import from_mapping, plain, read_toml
@@ -160,8 +160,7 @@ def _check(task: Task, settings: Settings) -> None:
             raise InputError(f"{name}: every voxel is {low:g}, there is nothing to register")
     if settings.linear.initialization == "none":
         fixed, moving = task.fixed.grid, task.moving.grid
-        ends = np.array([np.zeros(3), np.asarray(moving.shape) - 1.0])
-        mapped = fixed.world_to_voxel(moving.voxel_to_world(corners(ends)))
+        mapped = fixed.world_to_voxel(moving.voxel_to_world(moving.corners))
         if (mapped.max(axis=0) < 0).any() or (mapped.min(axis=0) > np.asarray(fixed.shape) - 1).any():
             raise InputError(
                 f"{task.moving.path or 'the moving image'}: does not meet the fixed image anywhere in the "

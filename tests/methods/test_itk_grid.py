@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
 from scipy.spatial.transform import Rotation
 
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
 from iterreg.methods.base import Task
-from iterreg.methods.itk_grid import itk_geometry, perpendicular, upright
+from iterreg.methods.itk_grid import perpendicular, upright
 from iterreg.volume import Grid, Volume
 
 SHAPE = (4, 5, 6)
@@ -30,18 +29,6 @@ def oblique(seed: int, mirrored: bool = False) -> Grid:
 def pair(fixed: Grid, moving: Grid) -> Task:
     f, m = (Volume(np.ones(grid.shape, np.float32), grid, Path(f"{grid!r}.nii")) for grid in (fixed, moving))
     return Task(f, m, scratch=Path(), fixed_mask=f, moving_mask=m)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_geometry_is_what_itk_computes_with(seed: int) -> None:
-    grid = oblique(seed, mirrored=bool(seed % 2))
-    geometry = itk_geometry(grid, first=(1, 2, 3))
-    image = sitk.Image(3, 3, 3, sitk.sitkUInt8)
-    image.SetOrigin(geometry.origin.tolist())
-    image.SetSpacing(geometry.spacing.tolist())
-    image.SetDirection(geometry.direction.ravel().tolist())
-    there = np.array(image.TransformContinuousIndexToPhysicalPoint((0.5, 1.0, -2.0)))
-    np.testing.assert_allclose(there * (-1, -1, 1), grid.voxel_to_world((1.5, 3.0, 1.0)), atol=1e-9)
 
 
 def test_rounding_is_mended_and_exact_grids_are_kept() -> None:
