@@ -46,7 +46,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iterreg.batch.package import dataset_of, find_fields, inspect, pack
+    from iterreg.batch.fieldset import dataset_of, find_fields
+    from iterreg.batch.package import pack
+    from iterreg.batch.vetting import inspect
     from iterreg.dataset import open_dataset
     from iterreg.errors import InputError
     from iterreg.jobs.resources import format_bytes

@@ -14,8 +14,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from iterreg.batch.package import dataset_of, find_fields, inspect, pack
+from iterreg.batch.fieldset import dataset_of, find_fields
+from iterreg.batch.package import pack
 from iterreg.batch.runfolder import RunFolder
+from iterreg.batch.vetting import inspect
 from iterreg.cli.main import main
 from iterreg.dataset import open_dataset
 from iterreg.errors import InputError
