@@ -15,6 +15,7 @@ _PUBLIC = {
     "DisplacementField": "iterreg.field",
     "Grid": "iterreg.volume",
     "Volume": "iterreg.volume",
+    "evaluate": "iterreg.evaluation.api",
     "InputError": "iterreg.errors",
     "IterregError": "iterreg.errors",
 }

@@ -191,6 +191,15 @@ class DisplacementField:
             return self.vectors
         return self._deviation_times(np.eye(3), np.empty_like(self.vectors))
 
+    def in_fixed_voxels(self) -> NDArray[np.float32]:
+        """(X, Y, Z, 3) float32: u re-expressed in fixed voxels, where an undeformed map has determinant 1.
+
+        On equal grids it is u itself, not a copy.
+        """
+        if self._on_one_grid:
+            return self.vectors
+        return self._deviation_times(self.moving.to(self.fixed)[:3, :3], np.empty_like(self.vectors))
+
     # -- using ----------------------------------------------------------------------------------
 
     def warp_image(self, image: Volume, *, fill: float = 0.0) -> Volume:
@@ -311,7 +320,7 @@ class DisplacementField:
         """
         from iterreg.kernels.jacobian import central_determinant
 
-        return central_determinant(self._in_fixed_voxels())
+        return central_determinant(self.in_fixed_voxels())
 
     def folding(self, mask: NDArray[np.bool_] | None = None) -> Folding:
         """Non-diffeomorphic volume (the challenge's NDV) and the worst place.
@@ -338,7 +347,7 @@ class DisplacementField:
         if not np.isfinite(self.vectors.sum(dtype=np.float64)):
             raise InputError("the field holds NaN or infinite displacements; its folding is undefined")
         chosen = np.ones(self.fixed.shape, bool) if mask is None else np.ascontiguousarray(mask, bool)
-        volume, folded, voxels, lowest, where = jacobian.folding(self._in_fixed_voxels(), chosen, True)
+        volume, folded, voxels, lowest, where = jacobian.folding(self.in_fixed_voxels(), chosen, True)
         slab = int(np.argmin(lowest))
         place = (slab + 1, int(where[slab, 0]), int(where[slab, 1]))
         count = int(voxels.sum())
@@ -351,12 +360,6 @@ class DisplacementField:
     def _on_one_grid(self) -> bool:
         """Whether voxel p of both grids is the same place, so that u is the whole deviation."""
         return bool(np.array_equal(self.fixed.to(self.moving), np.eye(4)))
-
-    def _in_fixed_voxels(self) -> NDArray[np.float32]:
-        """The displacement re-expressed in fixed voxels, where an undeformed map has determinant 1."""
-        if self._on_one_grid:
-            return self.vectors
-        return self._deviation_times(self.moving.to(self.fixed)[:3, :3], np.empty_like(self.vectors))
 
     def _deviation_times(self, matrix: FloatArray, out: NDArray[Any]) -> NDArray[Any]:
         """``matrix @ (u(p) - (M p - p))`` with M the change of grid; float64 arithmetic, slab by slab."""

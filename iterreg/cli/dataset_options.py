@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from iterreg.dataset import Dataset
 
-__all__ = ["add_dataset_arguments", "dataset_from"]
+__all__ = ["add_dataset_arguments", "dataset_from", "listed"]
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,10 +71,10 @@ def dataset_from(args: argparse.Namespace) -> Dataset:
         atlas=args.atlas,
         atlas_role=args.atlas_role or "moving",
     )
-    return dataset.select(tasks=_listed(args.task), pairs=_listed(args.pairs), first=args.first)
+    return dataset.select(tasks=listed(args.task), pairs=listed(args.pairs), first=args.first)
 
 
-def _listed(values: list[str] | None) -> list[str] | None:
+def listed(values: list[str] | None) -> list[str] | None:
     """Names from an option that may be repeated and may hold several, separated by commas."""
     if values is None:
         return None

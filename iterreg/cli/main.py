@@ -20,6 +20,7 @@ COMMANDS = (
     "plan",
     "status",
     "check",
+    "evaluate",
     "prepare",
     "package",
     "warp",

@@ -98,8 +98,9 @@ def sample_labels_nearest(labels: Array, displacement: Array) -> Array:
 def sample_labels_linear(labels: Array, displacement: Array) -> Array:
     """Sample a label volume by one-hot trilinear interpolation and argmax.
 
-    Each of the eight corners votes for its label with its trilinear weight; corners outside the
-    grid vote for label 0; the smallest label wins a tie (as ``argmax`` over channels in label order).
+    Each of the eight corners votes for its label with its trilinear weight; corners outside the grid do
+    not vote (as in torch's ``grid_sample``, which pads every channel with zeros); the smallest label wins a
+    tie (as ``argmax`` over channels in label order); 0 where nobody votes.
 
     Parameters
     ----------
@@ -151,9 +152,9 @@ def sample_labels_linear(labels: Array, displacement: Array) -> Array:
                         * (y - y0 if dy else y0 + 1 - y)
                         * (z - z0 if dz else z0 + 1 - z)
                     )
-                    name = labels.dtype.type(0)
-                    if 0 <= a < mx and 0 <= b < my and 0 <= c < mz:
-                        name = labels[a, b, c]
+                    if not (0 <= a < mx and 0 <= b < my and 0 <= c < mz) or weight == 0.0:
+                        continue
+                    name = labels[a, b, c]
                     slot = used
                     for s in range(used):
                         if names[s] == name:
@@ -168,7 +169,8 @@ def sample_labels_linear(labels: Array, displacement: Array) -> Array:
                 for s in range(1, used):
                     if votes[s] > votes[best] or (votes[s] == votes[best] and names[s] < names[best]):
                         best = s
-                out[i, j, k] = names[best]
+                if used:
+                    out[i, j, k] = names[best]
     return out
 
 

@@ -65,14 +65,15 @@ def nearest_twin(labels: np.ndarray, displacement: np.ndarray) -> np.ndarray:
 
 
 def one_hot_twin(labels: np.ndarray, displacement: np.ndarray) -> np.ndarray:
-    """Interpolate every label's indicator, background beyond the border, and take the first largest."""
+    """Interpolate every label's indicator, zero beyond the border, and take the first largest."""
     names = sorted({0, *labels.ravel().tolist()})
     out = np.zeros(displacement.shape[:3], labels.dtype)
     for p in np.ndindex(out.shape):
         channels = np.zeros(len(names))
         for c, weight in corners(np.array(p) + displacement[p].astype(np.float64), labels.shape):
-            channels[names.index(int(labels[c]) if within(c, labels.shape) else 0)] += weight
-        out[p] = names[int(np.argmax(channels))]
+            if within(c, labels.shape):
+                channels[names.index(int(labels[c]))] += weight
+        out[p] = names[int(np.argmax(channels))] if channels.any() else 0
     return out
 
 

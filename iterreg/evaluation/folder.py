@@ -1,0 +1,298 @@
+"""Scores a folder of fields: pairs in parallel, each in a child of its own, and none of them twice."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from iterreg import __version__
+from iterreg.dataset.base import Dataset, Pair
+from iterreg.errors import InputError
+from iterreg.evaluation import work
+from iterreg.evaluation.fields import FoundField, find_field, find_reverse
+from iterreg.evaluation.material import companions
+from iterreg.evaluation.protocols import Measure, Protocol
+from iterreg.evaluation.protocols.config import EvaluationConfig, measures_by_configs
+from iterreg.evaluation.scoring import PairScores
+from iterreg.jobs.forkserver import ForkServer
+from iterreg.jobs.hashing import FileDigests, digest
+from iterreg.jobs.outcome import RETRIES, Outcome
+from iterreg.jobs.progress import Progress, format_seconds
+from iterreg.jobs.resources import available_memory
+from iterreg.jobs.supervise import supervise
+from iterreg.jobs.threads import in_threads
+from iterreg.volume import read_grid
+
+__all__ = ["PairRecord", "evaluate_folder"]
+
+_REVISION = 1
+"""Raise it when a measure changes: scores of before are then not taken over."""
+
+_SECONDS = 5.0
+"""A first guess of what a pair takes; what is measured corrects it."""
+
+_BYTES_PER_VOXEL = 70
+_BYTES = 300 * 2**20
+"""Measured: peak memory of a child with float32 fields."""
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """How the evaluation of one pair ended.
+
+    Attributes
+    ----------
+    pair
+        The pair.
+    measures
+        What was asked for.
+    field
+        Its field file; None when there is none.
+    scores
+        None when it could not be scored.
+    reason
+        Why not; a sentence.
+    note
+        What the user should know of a scored field, for example that its name is not the official one.
+    """
+
+    pair: Pair
+    measures: tuple[Measure, ...]
+    field: Path | None
+    scores: PairScores | None
+    reason: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Job:
+    pair: Pair
+    measures: tuple[Measure, ...]
+    found: FoundField
+    record: Path
+    key: str = ""
+    payload: Mapping[str, Any] | None = None
+    reason: str = ""
+
+
+def evaluate_folder(
+    fields: Path,
+    dataset: Dataset,
+    protocol: Protocol,
+    out: Path,
+    *,
+    configs: Sequence[EvaluationConfig] = (),
+    workers: int = 1,
+    threads: int = 1,
+    with_extras: bool = True,
+    progress: Progress | None = None,
+) -> list[PairRecord]:
+    """Score the field of every pair.
+
+    Parameters
+    ----------
+    fields
+        The folder of ``disp_…`` files.
+    out
+        Where records are kept, in ``cases``; those whose key (files, measures, version) matches are not
+        computed again.
+    configs
+        Evaluation configs. A pair that none of them lists is measured by the protocol's defaults.
+    workers, threads
+        Pairs at once, and threads for each. One worker works in this process.
+    with_extras
+        Take what is beyond the challenge too.
+
+    Returns
+    -------
+    One record per pair, in the data set's order; never raises for what a single pair does.
+
+    Raises
+    ------
+    InputError
+        If the folder of fields does not exist or records cannot be written.
+    """
+    if not fields.is_dir():
+        raise InputError(f"{fields}: there is no such folder; give the folder that holds the disp_… files")
+    cases = out / "cases"
+    try:
+        cases.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+    digests = FileDigests()
+    digests.load(out / "digests.json")
+    plan = partial(
+        _plan, fields=fields, protocol=protocol, configs=configs, cases=cases, with_extras=with_extras,
+        digests=digests,
+    )  # fmt: skip
+    jobs = in_threads(plan, dataset.pairs, threads=workers)
+    digests.save(out / "digests.json")
+    known = {job.record: _read(job) for job in jobs}
+    todo = [job for job in jobs if job.payload is not None and known[job.record] is None]
+    reasons: dict[Path, str] = {}
+    if todo:
+        ended = _run(todo, out, workers=workers, threads=threads, progress=progress)
+        reasons = {job.record: reason for job, reason in zip(todo, ended, strict=True)}
+    records = []
+    for job in jobs:
+        reason = job.reason or reasons.get(job.record, "")
+        scores = None if reason else known[job.record] or _read(job)
+        if scores is None and not reason:
+            reason = f"{job.record}: its record could not be read back; run again"
+        records.append(PairRecord(job.pair, job.measures, job.found.path, scores, reason, job.found.note))
+    return records
+
+
+def _plan(
+    pair: Pair,
+    *,
+    fields: Path,
+    protocol: Protocol,
+    configs: Sequence[EvaluationConfig],
+    cases: Path,
+    with_extras: bool,
+    digests: FileDigests,
+) -> _Job:
+    """What is to be done for a pair, with the key that proves it done."""
+    covered = [config for config in configs if config.covers(pair)]
+    measures = measures_by_configs(covered, pair) if covered else protocol.measures_of(pair)
+    found = find_field(fields, pair, protocol)
+    record = cases / f"{pair.long_name}.json"
+    try:
+        if found.path is None:
+            raise InputError(found.note)
+        for scan in (pair.fixed, pair.moving):
+            if not scan.path.is_file():
+                raise InputError(f"{scan.path}: there is no such image; check the data set's root")
+        reverse = find_reverse(fields, pair, protocol) if with_extras else None
+        masked = any(config.masked for config in covered)
+        files = [found.path, *([reverse] if reverse else []), *companions(pair, measures)]
+        key = digest(
+            {
+                "measures": [asdict(measure) for measure in measures],
+                "protocol": protocol.name,
+                "masked": masked,
+                "extras": with_extras,
+                "files": [[path.name, digests(path)] for path in files],
+                "iterreg": __version__,
+                "revision": _REVISION,
+            }
+        )
+    except InputError as error:
+        return _Job(pair, measures, found, record, reason=str(error))
+    payload = work.pack(
+        pair, found.path, reverse, measures, protocol.name,
+        masked=masked, with_extras=with_extras, record=record, key=key,
+    )  # fmt: skip
+    return _Job(pair, measures, found, record, key, payload)
+
+
+def _read(job: _Job) -> PairScores | None:
+    """The scores on disk when they are this job's."""
+    if not job.key:
+        return None
+    try:
+        data = json.loads(job.record.read_text())
+        return PairScores.from_json(data) if data["key"] == job.key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _run(
+    jobs: Sequence[_Job], out: Path, *, workers: int, threads: int, progress: Progress | None
+) -> list[str]:
+    """Score every job; why each could not be scored, empty where it was."""
+    own = progress is None
+    progress = progress or Progress(len(jobs), parallel=workers, quiet=True)
+    for job in jobs:
+        progress.expect(job.pair.name, "score", _SECONDS)
+    try:
+        if workers == 1:
+            return [_watched(job, _here, progress) for job in jobs]
+        return _in_children(jobs, out, workers=workers, threads=threads, progress=progress)
+    finally:
+        if own:
+            progress.close()
+
+
+def _here(job: _Job) -> str:
+    """Score in this process."""
+    assert job.payload is not None
+    try:
+        work.work(job.payload)
+    except InputError as error:
+        return str(error)
+    except MemoryError:
+        return "there is not enough memory to score it; free some or use a larger machine"
+    except OSError as error:
+        return f"its record could not be written ({error}); free space, run again"
+    return ""
+
+
+def _in_children(
+    jobs: Sequence[_Job], out: Path, *, workers: int, threads: int, progress: Progress
+) -> list[str]:
+    count = str(threads)
+    log = out / "log.txt"
+    server = ForkServer(
+        warm="iterreg.evaluation.work:warm",
+        environment={"NUMBA_NUM_THREADS": count, "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": "1"},
+        log=log,
+    )
+    stop = threading.Event()
+
+    def child(job: _Job) -> str:
+        assert job.payload is not None
+        tries = 0
+        while True:
+            report = supervise(
+                server,
+                "iterreg.evaluation.work:work",
+                job.payload,
+                log=log,
+                expected_memory=expected_memory(job.pair),
+                stop=stop,
+            )
+            tries += 1
+            if report.outcome is Outcome.OK:
+                return ""
+            if tries > RETRIES[report.outcome] or not server.alive:
+                return report.reason
+
+    try:
+        return in_threads(lambda job: _watched(job, child, progress), jobs, threads=workers)
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        server.close()
+
+
+def _watched(job: _Job, do: Callable[[_Job], str], progress: Progress) -> str:
+    name = job.pair.name
+    progress.begin(name, "score")
+    began = time.monotonic()
+    reason = do(job)
+    seconds = time.monotonic() - began
+    line = f"not scored   {name}: {reason}" if reason else f"scored       {name}  {format_seconds(seconds)}"
+    progress.end(name, "score", line, measured=seconds)
+    return reason
+
+
+def expected_memory(pair: Pair) -> int:
+    """Bytes that scoring a pair will take at its peak, by the size of its grids."""
+    voxels = max(read_grid(scan.path).size for scan in (pair.fixed, pair.moving))
+    return _BYTES + _BYTES_PER_VOXEL * voxels
+
+
+def workers_that_fit(dataset: Dataset, cores: int) -> int:
+    """How many pairs may be scored at once with these cores and the memory that is free now."""
+    sizes = [expected_memory(pair) for pair in dataset.pairs[:1] if pair.fixed.path.is_file()]
+    fitting = available_memory() // max(sizes, default=_BYTES)
+    return max(1, min(cores, len(dataset.pairs), int(fitting)))
