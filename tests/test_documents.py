@@ -402,7 +402,14 @@ def raw_scans(people: Path, sandbox: Path) -> None:
     (sandbox / "ITERREG").symlink_to(ROOT)
 
 
+def a_demo_with_fields(people: Path, sandbox: Path) -> None:
+    """DEMO, two people, and the true fields of its pairs as if a method had found them."""
+    shutil.copytree(people, sandbox / "DEMO")
+    shutil.copytree(people / "truth", sandbox / "vfa_fields")
+
+
 GIVEN: Mapping[str, tuple[Provider, ...]] = {
+    "docs/evaluation.md": (a_demo_with_fields,),
     "README.md": (two_images, a_warp, lumir("25", "DATA"), a_dataset, elastix_files),
     "docs/submission.md": (lumir("25", "LUMIR25"), lumir("", "LUMIR"), deep_fields),
     "benchmarks/README.md": (raw_scans,),
