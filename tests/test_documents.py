@@ -296,7 +296,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two synthetic people of 40 x 56 x 48 voxels of 4 mm, with labels and the truth between them."""
     pytest.importorskip("nilearn", reason='needs nilearn: pip install "iterreg[demo]"')
     folder = tmp_path_factory.mktemp("people") / "data"
-    demo._make(folder, demo._Recipe(demo.VERSION, spacing=4, seed=7, subjects=2), None)
+    demo.make_demo(folder, spacing=4, subjects=2)
     return folder
 
 

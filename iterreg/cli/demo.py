@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     source = make_demo(
         args.out / "data",
-        full=args.full,
+        spacing=1 if args.full else 2,
         seed=args.seed,
         on_progress=lambda text: print(text, file=sys.stderr),
     )

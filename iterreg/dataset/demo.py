@@ -53,7 +53,7 @@ class _Recipe:
 def make_demo(
     folder: str | Path,
     *,
-    full: bool = False,
+    spacing: int = 2,
     seed: int = 7,
     subjects: int = 4,
     on_progress: Progress | None = None,
@@ -69,8 +69,9 @@ def make_demo(
     ----------
     folder
         Must not exist, be empty, or hold this very demo.
-    full
-        160 x 224 x 192 voxels of 1 mm as in the challenge, instead of 80 x 112 x 96 of 2 mm.
+    spacing
+        Voxel size in millimetres: 1 gives the challenge's 160 x 224 x 192 voxels, 2 half of them along every
+        axis, 4 a quarter.
     seed
         Of everything random.
     subjects
@@ -81,12 +82,11 @@ def make_demo(
     Raises
     ------
     InputError
-        If nilearn is missing, the folder holds something else, or there are too few subjects.
+        If nilearn is missing, the folder holds something else, or an argument is out of range.
     """
-    return _make(absolute(folder), _Recipe(VERSION, 1 if full else 2, seed, subjects), on_progress)
-
-
-def _make(folder: Path, recipe: _Recipe, on_progress: Progress | None) -> Path:
+    folder, recipe = absolute(folder), _Recipe(VERSION, spacing, seed, subjects)
+    if recipe.spacing not in (1, 2, 4):
+        raise InputError(f"a demo has voxels of 1, 2 or 4 mm, not {recipe.spacing}")
     if not 2 <= recipe.subjects <= 99:
         raise InputError(f"a demo needs 2 to 99 subjects, got {recipe.subjects}")
     if recipe.seed < 0:

@@ -21,8 +21,6 @@ from iterreg.volume import load_image, load_labels
 
 pytest.importorskip("nilearn", reason='needs nilearn: pip install "iterreg[demo]"')
 
-TINY = demo._Recipe(demo.VERSION, spacing=4, seed=7, subjects=4)
-
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,7 +33,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", refuse)
         patch.setattr(socket, "getaddrinfo", refuse)
-        assert demo._make(folder, TINY, None) == folder / "DEMO_dataset.json"
+        assert demo.make_demo(folder, spacing=4) == folder / "DEMO_dataset.json"
     return folder
 
 
@@ -174,7 +172,7 @@ def test_multi_modal_pair_is_not_a_curve_away(data: Dataset) -> None:
 def test_second_call_returns_at_once(tiny: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tiny.rglob("*")}
     steps: list[str] = []
-    assert demo._make(tiny, TINY, steps.append) == tiny / "DEMO_dataset.json"
+    assert demo.make_demo(tiny, spacing=4, on_progress=steps.append) == tiny / "DEMO_dataset.json"
     assert steps == []
     assert {path: path.stat().st_mtime_ns for path in tiny.rglob("*")} == before
 
@@ -191,12 +189,11 @@ def test_foreign_folder_is_not_touched(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_lost_file_is_named(tmp_path: Path) -> None:
-    recipe = demo.asdict(TINY)
-    marker = {"digest": demo.digest(recipe), "files": ["imagesVal/gone.nii.gz"]}
-    (tmp_path / demo.MARKER).write_text(json.dumps(marker))
+def test_lost_file_is_named(tiny: Path, tmp_path: Path) -> None:
+    marker = json.loads((tiny / demo.MARKER).read_text())
+    (tmp_path / demo.MARKER).write_text(json.dumps(marker | {"files": ["imagesVal/gone.nii.gz"]}))
     with pytest.raises(InputError, match=r"lost imagesVal/gone\.nii\.gz"):
-        demo._make(tmp_path, TINY, None)
+        demo.make_demo(tmp_path, spacing=4)
 
 
 def test_nothing_is_left_behind_by_a_failure(tmp_path: Path) -> None:
@@ -216,7 +213,10 @@ def test_missing_nilearn_says_what_to_install(monkeypatch: pytest.MonkeyPatch, t
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("arguments", "message"), [({"subjects": 1}, "2 to 99"), ({"seed": -1}, "negative")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"subjects": 1}, "2 to 99"), ({"seed": -1}, "negative"), ({"spacing": 3}, "1, 2 or 4 mm")],
+)
 def test_bad_arguments(tmp_path: Path, arguments: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         demo.make_demo(tmp_path / "data", **arguments)
@@ -244,7 +244,7 @@ def test_small_demo_at_its_own_resolution(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_same_arguments_give_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
-    again = demo._make(tmp_path / "again", TINY, None).parent
+    again = demo.make_demo(tmp_path / "again", spacing=4).parent
     names = sorted(path.relative_to(tiny) for path in tiny.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     different = [name for name in names if (tiny / name).read_bytes() != (again / name).read_bytes()]
