@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from iterreg.cli.commands import Subparsers
 from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
 
 if TYPE_CHECKING:
@@ -17,9 +18,9 @@ __all__ = ["add_parser", "run"]
 _SHOWN = 5
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add the command to an argparse subparsers object."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command to ``iterreg``."""
+    parser = subparsers.add_parser(
         "check",
         help="find what is wrong with a data set before hours are spent on it",
         description="Read every file of a data set and say what is wrong with it and what to do. "
@@ -30,8 +31,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--headers-only", action="store_true", help="be quick: read headers, not the voxels behind them"
     )
     parser.add_argument("--all", action="store_true", help=f"show every finding, not {_SHOWN} of each kind")
-    parser.set_defaults(run=run)
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,9 +18,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from iterreg.cli.batch_options import add_batch_arguments, plan_from
+from iterreg.cli.commands import Subparsers
 from iterreg.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Mounts:
     output: Path
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "container",
         help="the entry point of a challenge container: finds the mounts, fills the output",

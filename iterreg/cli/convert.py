@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from iterreg.cli.commands import Subparsers
 from iterreg.cli.field_options import add_field_arguments, field_from
 from iterreg.io.names import FORMAT_NAMES
 
 __all__ = ["add_parser", "run"]
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "convert",

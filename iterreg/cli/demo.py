@@ -9,16 +9,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iterreg.cli.commands import Subparsers
+
 if TYPE_CHECKING:
     from iterreg.batch.plan import Plan
     from iterreg.batch.runfolder import RunFolder
+    from iterreg.dataset import Pair
+    from iterreg.field import DisplacementField
+    from iterreg.jobs.hashing import FileDigests
 
 __all__ = ["add_parser", "run"]
 
 METHODS = ("identity", "syn:cheap", "elastix:bspline-mi")
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "demo",
         help="make a small data set, register it with every method, score it",
@@ -71,13 +77,13 @@ def run(args: argparse.Namespace) -> int:
     return close(plan, folder, summary)
 
 
-def _rows(plan: Plan, folder: RunFolder, digests: Any) -> list[dict[str, Any]]:
+def _rows(plan: Plan, folder: RunFolder, digests: FileDigests) -> list[dict[str, Any]]:
     """A row per method: means over the pairs, scored against the known truth."""
     from iterreg.dataset.truth import load_truth, truth_error
     from iterreg.evaluation.scores import score_folder
     from iterreg.volume import load_image
 
-    def against_truth(pair: Any, field: Any) -> Mapping[str, float]:
+    def against_truth(pair: Pair, field: DisplacementField) -> Mapping[str, float]:
         mask = load_image(pair.fixed.path).array > 0
         return {"truth_mm": truth_error(field, load_truth(pair), mask)["mean_mm"]}
 

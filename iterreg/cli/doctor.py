@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+
+from iterreg.cli.commands import Subparsers
 
 __all__ = ["add_parser", "run"]
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "doctor",
         help="try every engine on a small phantom",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from iterreg.cli.commands import Subparsers
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,7 +19,7 @@ _DECISIVE = 0.005
 """A lead in NCC below this leaves the reading undecided."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "inspect",

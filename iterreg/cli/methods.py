@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+
+from iterreg.cli.commands import Subparsers
 
 __all__ = ["add_parser", "run"]
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "methods",
         help="list methods and presets, or print a preset",

@@ -6,7 +6,9 @@ import argparse
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from iterreg.cli.commands import Subparsers
 
 if TYPE_CHECKING:
     from iterreg.dataset import Dataset
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "run"]
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "package",
         help="pack the fields of a run, or of any method, for submission",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from iterreg.cli.batch_options import add_batch_arguments, plan_from
+from iterreg.cli.commands import Subparsers
 from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ __all__ = ["add_parser", "print_plan", "run"]
 _SHOWN = 20
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "plan",
         help="say what a run would do: jobs, memory, time, what is missing",

@@ -6,7 +6,9 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from iterreg.cli.commands import Subparsers
 
 if TYPE_CHECKING:
     from iterreg.batch.prepare import RawScan
@@ -16,7 +18,8 @@ __all__ = ["add_parser", "run"]
 _LAST_RESORT_ID = 1
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "prepare",
         help="align raw skull-stripped scans to MNI152 and write them in the challenge's layout",

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from iterreg.cli.batch_options import DEFAULT_METHOD, add_batch_arguments, plan_from, refuse_findings
+from iterreg.cli.commands import Subparsers
 from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
 from iterreg.cli.plan import print_plan
 from iterreg.errors import InputError
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from iterreg.batch.local import Summary
     from iterreg.batch.plan import Plan
     from iterreg.batch.runfolder import RunFolder
+    from iterreg.jobs.hashing import FileDigests
 
 __all__ = ["add_parser", "close", "execute", "run"]
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "run",
         help="register every pair of a data set, or two images",
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     return close(plan, folder, summary)
 
 
-def execute(plan: Plan, folder: RunFolder, digests: Any, *, quiet: bool = False) -> Summary:
+def execute(plan: Plan, folder: RunFolder, digests: FileDigests, *, quiet: bool = False) -> Summary:
     """Record what was asked, run what is left.
 
     Raises

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from pathlib import Path
-from typing import Any
+
+from iterreg.cli.commands import Subparsers
 
 __all__ = ["add_parser", "run"]
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "status",
         help="say what is done, failed, running and missing in a run folder",
