@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from iterreg.kernels._compile import helper, kernel, prange
 
-__all__ = ["central_determinant", "determinant_moments", "folding"]
+__all__ = ["central_determinant", "determinant_moments", "folding", "smallest_determinant"]
 
 Array = NDArray[Any]
 
@@ -170,6 +170,30 @@ def folding(displacement: Array, mask: Array, everywhere: bool) -> tuple[Array, 
                     where[i - 1, 0] = j
                     where[i - 1, 1] = k
     return volume, folded, voxels, lowest, where
+
+
+@kernel
+def smallest_determinant(displacement: Array) -> Array:
+    """The smallest of the ten determinants of `folding` at every voxel, scaled to 1 where undeformed.
+
+    Parameters
+    ----------
+    displacement
+        (X, Y, Z, 3) float32 or float64, voxels.
+
+    Returns
+    -------
+    (X, Y, Z) float32; 1 on the outermost layer.
+    """
+    nx, ny, nz, _ = displacement.shape
+    out = np.ones((nx, ny, nz), np.float32)
+    for i in prange(1, nx - 1):
+        g = np.empty((2, 3, 3))
+        s = np.empty((2, 3, 3))
+        for j in range(1, ny - 1):
+            for k in range(1, nz - 1):
+                out[i, j, k] = _ten_determinants(displacement, i, j, k, g, s)[1]
+    return out
 
 
 @kernel

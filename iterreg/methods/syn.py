@@ -23,7 +23,7 @@ from iterreg.methods.base import Cost, Parameters, Registration, Task
 from iterreg.methods.cropping import registered_boxes
 from iterreg.methods.itk_grid import perpendicular
 from iterreg.methods.syn_settings import Metric, Settings, antsregistration_arguments
-from iterreg.methods.toml_parameters import from_mapping, plain, read_toml
+from iterreg.toml_parameters import from_mapping, plain, read_toml
 from iterreg.volume import Grid
 
 __all__ = ["SyN"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from iterreg.errors import InputError
-from iterreg.methods.toml_parameters import setting
+from iterreg.toml_parameters import setting
 
 __all__ = ["Convergence", "Linear", "Metric", "Pyramid", "Settings", "antsregistration_arguments"]
 

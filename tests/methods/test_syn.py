@@ -22,7 +22,7 @@ from iterreg.methods import presets
 from iterreg.methods.base import Method, Parameters, Registration, Task
 from iterreg.methods.syn import SyN
 from iterreg.methods.syn_settings import Settings, antsregistration_arguments
-from iterreg.methods.toml_parameters import from_mapping, plain
+from iterreg.toml_parameters import from_mapping, plain
 from iterreg.methods.trial import make_trial
 from iterreg.volume import Grid, Volume
 

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from iterreg.errors import InputError
-from iterreg.methods.toml_parameters import from_mapping, plain, read_toml, setting
+from iterreg.toml_parameters import from_mapping, plain, read_toml, setting
 
 
 @dataclass(frozen=True)

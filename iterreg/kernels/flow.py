@@ -1,0 +1,189 @@
+"""Steps of a flow on a lattice: tracing points along a velocity, carrying momentum along a map.
+
+All vectors are (3, X, Y, Z) in lattice units, float32 or float64. Between lattice points they
+are trilinear, beyond the border constant: the velocity *is* that interpolant, a Lipschitz field whose flow
+cannot fold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iterreg.kernels._compile import helper, kernel, prange
+
+__all__ = ["carry_momentum", "steepness", "trace"]
+
+Array = NDArray[Any]
+
+
+@helper
+def _sample_row(flat, shape, at, out):
+    """Sample three components at a row of points, held constant beyond the border.
+
+    `flat` is the field with its spatial axes in one; `at` and `out` are (3, N). Unsigned indices and one
+    flat axis let the compiler fetch many points at once.
+    """
+    nx, ny, nz = shape
+    one = np.float32(1.0)
+    next_y = np.uint32(nz)
+    next_x = np.uint32(ny * nz)
+    for k in range(at.shape[1]):
+        x = min(max(at[0, k], np.float32(0.0)), np.float32(nx - 1))
+        y = min(max(at[1, k], np.float32(0.0)), np.float32(ny - 1))
+        z = min(max(at[2, k], np.float32(0.0)), np.float32(nz - 1))
+        i = min(np.int32(x), np.int32(nx - 2))
+        j = min(np.int32(y), np.int32(ny - 2))
+        m = min(np.int32(z), np.int32(nz - 2))
+        fx = x - np.float32(i)
+        fy = y - np.float32(j)
+        fz = z - np.float32(m)
+        gz = one - fz
+        a = (one - fx) * (one - fy)
+        b = (one - fx) * fy
+        c = fx * (one - fy)
+        d = fx * fy
+        p = np.uint32((i * np.int32(ny) + j) * np.int32(nz) + m)
+        q = p + next_y
+        r = p + next_x
+        s = r + next_y
+        p1, q1, r1, s1 = p + np.uint32(1), q + np.uint32(1), r + np.uint32(1), s + np.uint32(1)
+        for e in range(3):
+            out[e, k] = gz * (a * flat[e, p] + b * flat[e, q] + c * flat[e, r] + d * flat[e, s]) + fz * (
+                a * flat[e, p1] + b * flat[e, q1] + c * flat[e, r1] + d * flat[e, s1]
+            )
+
+
+@kernel
+def trace(velocity: Array, displacement: Array, step: float, substeps: int) -> Array:
+    """Move points along a velocity by the midpoint rule: ``q = p + u(p)``, ``q + step v(q + step v(q) / 2)``.
+
+    Parameters
+    ----------
+    velocity, displacement
+        (3, X, Y, Z), lattice units.
+    step
+        Time of one substep; negative to go back.
+    substeps
+        How many to take.
+
+    Returns
+    -------
+    (3, X, Y, Z): the new displacement.
+    """
+    _, nx, ny, nz = displacement.shape
+    shape = (nx, ny, nz)
+    flat = velocity.reshape(3, nx * ny * nz)
+    out = np.empty((3, nx, ny, nz), displacement.dtype)
+    h = displacement.dtype.type(step)
+    half = displacement.dtype.type(0.5 * step)
+    for i in prange(nx):
+        here = np.empty((3, nz), displacement.dtype)
+        middle = np.empty((3, nz), displacement.dtype)
+        v = np.empty((3, nz), displacement.dtype)
+        for j in range(ny):
+            for k in range(nz):
+                here[0, k] = np.float32(i) + displacement[0, i, j, k]
+                here[1, k] = np.float32(j) + displacement[1, i, j, k]
+                here[2, k] = np.float32(k) + displacement[2, i, j, k]
+            for _substep in range(substeps):
+                _sample_row(flat, shape, here, v)
+                for c in range(3):
+                    for k in range(nz):
+                        middle[c, k] = here[c, k] + half * v[c, k]
+                _sample_row(flat, shape, middle, v)
+                for c in range(3):
+                    for k in range(nz):
+                        here[c, k] += h * v[c, k]
+            for k in range(nz):
+                out[0, i, j, k] = here[0, k] - np.float32(i)
+                out[1, i, j, k] = here[1, k] - np.float32(j)
+                out[2, i, j, k] = here[2, k] - np.float32(k)
+    return out
+
+
+@kernel
+def steepness(velocity: Array) -> Array:
+    """Largest change of a velocity between neighbours: a bound of its trilinear interpolant's slope.
+
+    Parameters
+    ----------
+    velocity
+        (3, X, Y, Z), lattice units.
+
+    Returns
+    -------
+    (X,) largest sum over the components' absolute differences along one axis, in each slab.
+    """
+    _, nx, ny, nz = velocity.shape
+    out = np.zeros(nx, velocity.dtype)
+    for i in prange(nx):
+        worst = velocity.dtype.type(0.0)
+        a = min(i + 1, nx - 1)
+        for j in range(ny):
+            b = min(j + 1, ny - 1)
+            for k in range(nz):
+                c = min(k + 1, nz - 1)
+                x = velocity.dtype.type(0.0)
+                y = velocity.dtype.type(0.0)
+                z = velocity.dtype.type(0.0)
+                for q in range(3):
+                    here = velocity[q, i, j, k]
+                    x += abs(velocity[q, a, j, k] - here)
+                    y += abs(velocity[q, i, b, k] - here)
+                    z += abs(velocity[q, i, j, c] - here)
+                worst = max(worst, x, y, z)
+        out[i] = worst
+    return out
+
+
+@kernel
+def carry_momentum(momentum: Array, displacement: Array) -> Array:
+    """Pull a momentum back along a map A: ``det(DA) DA^T m(A(x))``, derivatives by central differences.
+
+    Parameters
+    ----------
+    momentum, displacement
+        (3, X, Y, Z); the displacement of A.
+
+    Returns
+    -------
+    (3, X, Y, Z), zero on the outermost layer.
+    """
+    _, nx, ny, nz = displacement.shape
+    out = np.zeros((3, nx, ny, nz), displacement.dtype)
+    half = np.float32(0.5)
+    one = np.float32(1.0)
+    shape = (nx, ny, nz)
+    flat = momentum.reshape(3, nx * ny * nz)
+    u = displacement
+    for i in prange(1, nx - 1):
+        at = np.empty((3, nz), displacement.dtype)
+        m = np.empty((3, nz), displacement.dtype)
+        for j in range(1, ny - 1):
+            for k in range(nz):
+                at[0, k] = np.float32(i) + u[0, i, j, k]
+                at[1, k] = np.float32(j) + u[1, i, j, k]
+                at[2, k] = np.float32(k) + u[2, i, j, k]
+            _sample_row(flat, shape, at, m)
+            for k in range(1, nz - 1):
+                a00 = one + half * (u[0, i + 1, j, k] - u[0, i - 1, j, k])
+                a01 = half * (u[0, i, j + 1, k] - u[0, i, j - 1, k])
+                a02 = half * (u[0, i, j, k + 1] - u[0, i, j, k - 1])
+                a10 = half * (u[1, i + 1, j, k] - u[1, i - 1, j, k])
+                a11 = one + half * (u[1, i, j + 1, k] - u[1, i, j - 1, k])
+                a12 = half * (u[1, i, j, k + 1] - u[1, i, j, k - 1])
+                a20 = half * (u[2, i + 1, j, k] - u[2, i - 1, j, k])
+                a21 = half * (u[2, i, j + 1, k] - u[2, i, j - 1, k])
+                a22 = one + half * (u[2, i, j, k + 1] - u[2, i, j, k - 1])
+                det = (
+                    a00 * (a11 * a22 - a12 * a21)
+                    - a01 * (a10 * a22 - a12 * a20)
+                    + a02 * (a10 * a21 - a11 * a20)
+                )
+                out[0, i, j, k] = det * (a00 * m[0, k] + a10 * m[1, k] + a20 * m[2, k])
+                out[1, i, j, k] = det * (a01 * m[0, k] + a11 * m[1, k] + a21 * m[2, k])
+                out[2, i, j, k] = det * (a02 * m[0, k] + a12 * m[1, k] + a22 * m[2, k])
+    return out

@@ -1,0 +1,273 @@
+"""Between a coarse control lattice and a finer image lattice, both axis-aligned: cubic convolution.
+
+A lattice function is a (3, X, Y, Z) array of vectors, float32 (or, with everything else, float64). Between
+lattice points it is Keys's cubic convolution (a = -1/2; Keys, IEEE Trans. ASSP 29, 1981): interpolating,
+with continuous derivatives, third-order accurate. Along every axis a *stencil* gives, for each image
+index, the first of four lattice indices and their weights; `iterreg.lddmm.lattice` makes it once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iterreg.kernels._compile import helper, kernel, prange
+
+__all__ = ["pool_force", "upsample", "warp_through_lattice"]
+
+Array = NDArray[Any]
+
+_SLAB = 16
+
+
+@helper
+def _blend_plane(values, first, weights, i, out):
+    """Blend four x planes of `values` for image index `i` into `out` (3, Y, Z)."""
+    f = first[i]
+    w0, w1, w2, w3 = weights[i, 0], weights[i, 1], weights[i, 2], weights[i, 3]
+    for c in range(3):
+        for j in range(out.shape[1]):
+            for k in range(out.shape[2]):
+                out[c, j, k] = (
+                    w0 * values[c, f, j, k]
+                    + w1 * values[c, f + 1, j, k]
+                    + w2 * values[c, f + 2, j, k]
+                    + w3 * values[c, f + 3, j, k]
+                )
+
+
+@helper
+def _blend_row(plane, first, weights, j, out):
+    """Blend four y rows of `plane` for image index `j` into `out` (3, Z)."""
+    f = first[j]
+    w0, w1, w2, w3 = weights[j, 0], weights[j, 1], weights[j, 2], weights[j, 3]
+    for c in range(3):
+        for k in range(out.shape[1]):
+            out[c, k] = (
+                w0 * plane[c, f, k]
+                + w1 * plane[c, f + 1, k]
+                + w2 * plane[c, f + 2, k]
+                + w3 * plane[c, f + 3, k]
+            )
+
+
+@helper
+def _sample(image, x, y, z):
+    """Trilinear sample, the nearest border voxel beyond the border."""
+    mx, my, mz = image.shape
+    x = min(max(x, np.float32(0.0)), np.float32(mx - 1))
+    y = min(max(y, np.float32(0.0)), np.float32(my - 1))
+    z = min(max(z, np.float32(0.0)), np.float32(mz - 1))
+    i = min(int(x), max(mx - 2, 0))
+    j = min(int(y), max(my - 2, 0))
+    k = min(int(z), max(mz - 2, 0))
+    fx = x - np.float32(i)
+    fy = y - np.float32(j)
+    fz = z - np.float32(k)
+    i1 = min(i + 1, mx - 1)
+    j1 = min(j + 1, my - 1)
+    k1 = min(k + 1, mz - 1)
+    c00 = image[i, j, k] + (image[i, j, k1] - image[i, j, k]) * fz
+    c01 = image[i, j1, k] + (image[i, j1, k1] - image[i, j1, k]) * fz
+    c10 = image[i1, j, k] + (image[i1, j, k1] - image[i1, j, k]) * fz
+    c11 = image[i1, j1, k] + (image[i1, j1, k1] - image[i1, j1, k]) * fz
+    c0 = c00 + (c01 - c00) * fy
+    c1 = c10 + (c11 - c10) * fy
+    return c0 + (c1 - c0) * fx
+
+
+@kernel
+def warp_through_lattice(
+    image: Array,
+    values: Array,
+    x_first: Array,
+    x_weights: Array,
+    y_first: Array,
+    y_weights: Array,
+    z_first: Array,
+    z_weights: Array,
+    matrix: Array,
+    out: Array,
+) -> None:
+    """Sample `image` at ``M (i, j, k, 1) + L u(i, j, k)``, u interpolated from a coarse lattice.
+
+    Parameters
+    ----------
+    image
+        (X', Y', Z') float32.
+    values
+        (3, x, y, z) float32 lattice values of u.
+    x_first, x_weights, ...
+        (X,) int64 and (X, 4) float32: the stencil of each image axis.
+    matrix
+        (3, 7) float32: columns 0-3 M (image lattice to voxels of `image`), columns 4-6 L (units of u to
+        voxels).
+    out
+        (X, Y, Z) float32, written.
+    """
+    nx, ny, nz = out.shape
+    _, _, py, pz = values.shape
+    real = out.dtype.type
+    for i in prange(nx):
+        plane = np.empty((3, py, pz), values.dtype)
+        row = np.empty((3, pz), values.dtype)
+        line = np.empty((3, nz), values.dtype)
+        _blend_plane(values, x_first, x_weights, i, plane)
+        m = matrix
+        for j in range(ny):
+            _blend_row(plane, y_first, y_weights, j, row)
+            bx = m[0, 0] * i + m[0, 1] * j + m[0, 3]
+            by = m[1, 0] * i + m[1, 1] * j + m[1, 3]
+            bz = m[2, 0] * i + m[2, 1] * j + m[2, 3]
+            for c in range(3):
+                for k in range(nz):
+                    f = z_first[k]
+                    line[c, k] = (
+                        z_weights[k, 0] * row[c, f]
+                        + z_weights[k, 1] * row[c, f + 1]
+                        + z_weights[k, 2] * row[c, f + 2]
+                        + z_weights[k, 3] * row[c, f + 3]
+                    )
+            for k in range(nz):
+                ux, uy, uz = line[0, k], line[1, k], line[2, k]
+                x = real(bx + m[0, 2] * k + m[0, 4] * ux + m[0, 5] * uy + m[0, 6] * uz)
+                y = real(by + m[1, 2] * k + m[1, 4] * ux + m[1, 5] * uy + m[1, 6] * uz)
+                z = real(bz + m[2, 2] * k + m[2, 4] * ux + m[2, 5] * uy + m[2, 6] * uz)
+                out[i, j, k] = _sample(image, x, y, z)
+
+
+@kernel
+def upsample(
+    values: Array,
+    x_first: Array,
+    x_weights: Array,
+    y_first: Array,
+    y_weights: Array,
+    z_first: Array,
+    z_weights: Array,
+) -> Array:
+    """Interpolate lattice vectors at every point of an image lattice.
+
+    Parameters
+    ----------
+    values
+        (3, x, y, z) float32.
+    x_first, x_weights, ...
+        As `warp_through_lattice`.
+
+    Returns
+    -------
+    (X, Y, Z, 3) float32.
+    """
+    nx, ny, nz = x_first.shape[0], y_first.shape[0], z_first.shape[0]
+    _, _, py, pz = values.shape
+    out = np.empty((nx, ny, nz, 3), np.float32)
+    for i in prange(nx):
+        plane = np.empty((3, py, pz), values.dtype)
+        row = np.empty((3, pz), values.dtype)
+        _blend_plane(values, x_first, x_weights, i, plane)
+        for j in range(ny):
+            _blend_row(plane, y_first, y_weights, j, row)
+            for k in range(nz):
+                f = z_first[k]
+                for c in range(3):
+                    out[i, j, k, c] = (
+                        z_weights[k, 0] * row[c, f]
+                        + z_weights[k, 1] * row[c, f + 1]
+                        + z_weights[k, 2] * row[c, f + 2]
+                        + z_weights[k, 3] * row[c, f + 3]
+                    )
+    return out
+
+
+@kernel
+def pool_force(
+    derivative: Array,
+    warped: Array,
+    x_first: Array,
+    x_weights: Array,
+    y_first: Array,
+    y_weights: Array,
+    z_first: Array,
+    z_weights: Array,
+    shape: tuple[int, int, int],
+    scale: Array,
+) -> Array:
+    """Gather the force ``derivative * grad(warped)`` on the coarse lattice: the transpose of `upsample`.
+
+    Parameters
+    ----------
+    derivative, warped
+        (X, Y, Z) float32; the gradient is by central differences, one-sided (halved) at the border.
+    x_first, x_weights, ...
+        As `warp_through_lattice`.
+    shape
+        (x, y, z) of the lattice.
+    scale
+        (3,) float32: factor of each component.
+
+    Returns
+    -------
+    (3, x, y, z) float32.
+    """
+    nx, ny, nz = warped.shape
+    px, py, pz = shape
+    slabs = (nx + _SLAB - 1) // _SLAB
+    depth = 0
+    for slab in range(slabs):
+        depth = max(depth, x_first[min((slab + 1) * _SLAB, nx) - 1] + 4 - x_first[slab * _SLAB])
+    parts = np.zeros((slabs, 3, depth, py, pz), warped.dtype)
+    for slab in prange(slabs):
+        base = x_first[slab * _SLAB]
+        rows = np.empty((3, py, nz), warped.dtype)
+        plane = np.empty((3, py, pz), warped.dtype)
+        force = np.zeros((3, nz), warped.dtype)
+        for i in range(slab * _SLAB, min((slab + 1) * _SLAB, nx)):
+            rows[:] = 0.0
+            ia, ib = max(i - 1, 0), min(i + 1, nx - 1)
+            for j in range(ny):
+                ja, jb = max(j - 1, 0), min(j + 1, ny - 1)
+                before, after = warped[ia, j], warped[ib, j]
+                under, over = warped[i, ja], warped[i, jb]
+                here = warped[i, j]
+                d = derivative[i, j]
+                for k in range(nz):
+                    h = d[k] * np.float32(0.5)
+                    force[0, k] = h * (after[k] - before[k]) * scale[0]
+                    force[1, k] = h * (over[k] - under[k]) * scale[1]
+                for k in range(1, nz - 1):
+                    force[2, k] = d[k] * np.float32(0.5) * (here[k + 1] - here[k - 1]) * scale[2]
+                f = y_first[j]
+                for c in range(3):
+                    for t in range(4):
+                        w = y_weights[j, t]
+                        for k in range(nz):
+                            rows[c, f + t, k] += w * force[c, k]
+            plane[:] = 0.0
+            for c in range(3):
+                for j in range(py):
+                    for k in range(nz):
+                        v = rows[c, j, k]
+                        f = z_first[k]
+                        plane[c, j, f] += z_weights[k, 0] * v
+                        plane[c, j, f + 1] += z_weights[k, 1] * v
+                        plane[c, j, f + 2] += z_weights[k, 2] * v
+                        plane[c, j, f + 3] += z_weights[k, 3] * v
+            at = x_first[i] - base
+            for t in range(4):
+                w = x_weights[i, t]
+                for c in range(3):
+                    for j in range(py):
+                        for k in range(pz):
+                            parts[slab, c, at + t, j, k] += w * plane[c, j, k]
+    out = np.zeros((3, px, py, pz), warped.dtype)
+    for j in prange(py):
+        for slab in range(slabs):
+            base = x_first[slab * _SLAB]
+            for c in range(3):
+                for t in range(min(depth, px - base)):
+                    for k in range(pz):
+                        out[c, base + t, j, k] += parts[slab, c, t, j, k]
+    return out

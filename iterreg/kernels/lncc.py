@@ -1,0 +1,249 @@
+"""Local normalised cross-correlation: values, and their derivative by both images.
+
+Box means are running sums over slabs of planes: along the last axis by shifted additions, along the
+other two by adding what enters the window and subtracting what leaves it. Every slab starts its sums
+anew, so rounding does not build up and the result does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iterreg.kernels._compile import helper, kernel, prange
+
+__all__ = ["lncc_backward", "lncc_forward"]
+
+Array = NDArray[Any]
+
+_SLAB = 16
+
+
+@helper
+def _box_row(line, radius, out):
+    """Sums over ``2 radius + 1`` neighbours; `line` has `radius` zeros at both ends."""
+    n = out.shape[0]
+    for k in range(n):
+        out[k] = line[k]
+    for d in range(1, 2 * radius + 1):
+        for k in range(n):
+            out[k] += line[k + d]
+
+
+@helper
+def _box_plane(rows, radius, out):
+    """Running sums of `rows` (ny, nz) along the first axis."""
+    ny, nz = rows.shape
+    for k in range(nz):
+        out[0, k] = 0.0
+    for j in range(min(radius + 1, ny)):
+        for k in range(nz):
+            out[0, k] += rows[j, k]
+    for j in range(1, ny):
+        enters = j + radius
+        leaves = j - radius - 1
+        if enters < ny and leaves >= 0:
+            for k in range(nz):
+                out[j, k] = out[j - 1, k] + (rows[enters, k] - rows[leaves, k])
+        elif enters < ny:
+            for k in range(nz):
+                out[j, k] = out[j - 1, k] + rows[enters, k]
+        elif leaves >= 0:
+            for k in range(nz):
+                out[j, k] = out[j - 1, k] - rows[leaves, k]
+        else:
+            for k in range(nz):
+                out[j, k] = out[j - 1, k]
+
+
+@kernel
+def lncc_forward(
+    first: Array,
+    second: Array,
+    weight: Array,
+    radius: tuple[int, int, int],
+    epsilon: float,
+    power: int,
+    a: Array,
+    b: Array,
+    c: Array,
+    d: Array,
+    e: Array,
+    both: bool,
+) -> Array:
+    """A power of the squared local correlation, and what its derivative needs.
+
+    With window means over ``2 radius + 1`` voxels along each axis (images are zero beyond the border),
+    covariance A and variances B, C, the value is
+    ``sum(weight * (A^2 / ((B + epsilon) (C + epsilon)))^power)``.
+
+    Parameters
+    ----------
+    first, second
+        (X, Y, Z) float32 (or all arrays float64).
+    weight
+        (X, Y, Z), of each window.
+    radius
+        Half width of the window in voxels along each axis.
+    power
+        1, the usual choice, or 2, which trusts windows that already agree more than those that do not.
+    a, b, c, d, e
+        (X, Y, Z) outputs for `lncc_backward`: the coefficient of the covariance, of the variance of
+        `second` and the constant of the derivative by `second`; with `both`, the variance coefficient and
+        constant of the derivative by `first` (else left alone, and may be empty).
+
+    Returns
+    -------
+    (number of slabs,) float64: partial values; their sum is the value.
+    """
+    nx, ny, nz = first.shape
+    rx, ry, rz = radius
+    width = 2 * rx + 1
+    slabs = (nx + _SLAB - 1) // _SLAB
+    values = np.zeros(slabs)
+    real = first.dtype.type
+    scale = real(1.0 / (width * (2 * ry + 1) * (2 * rz + 1)))
+    eps = real(epsilon)
+    two = real(2.0 * power)
+    for slab in prange(slabs):
+        start = slab * _SLAB
+        stop = min(start + _SLAB, nx)
+        ring = np.zeros((5, width, ny, nz), first.dtype)
+        total = np.zeros((5, ny, nz), first.dtype)
+        rows = np.empty((5, ny, nz), first.dtype)
+        line = np.zeros((5, nz + 2 * rz), first.dtype)
+        value = 0.0
+        for plane in range(start - rx, stop + rx):
+            slot = (plane + width) % width
+            for q in range(5):
+                for j in range(ny):
+                    for k in range(nz):
+                        total[q, j, k] -= ring[q, slot, j, k]
+            if 0 <= plane < nx:
+                for j in range(ny):
+                    f = first[plane, j]
+                    s = second[plane, j]
+                    for k in range(nz):
+                        x = f[k]
+                        y = s[k]
+                        line[0, rz + k] = x
+                        line[1, rz + k] = y
+                        line[2, rz + k] = x * x
+                        line[3, rz + k] = y * y
+                        line[4, rz + k] = x * y
+                    for q in range(5):
+                        _box_row(line[q], rz, rows[q, j])
+                for q in range(5):
+                    _box_plane(rows[q], ry, ring[q, slot])
+                    for j in range(ny):
+                        for k in range(nz):
+                            total[q, j, k] += ring[q, slot, j, k]
+            else:
+                for q in range(5):
+                    for j in range(ny):
+                        for k in range(nz):
+                            ring[q, slot, j, k] = 0.0
+            i = plane - rx
+            if i < start:
+                continue
+            for j in range(ny):
+                w = weight[i, j]
+                part = real(0.0)
+                for k in range(nz):
+                    mf = total[0, j, k] * scale
+                    ms = total[1, j, k] * scale
+                    vf = max(total[2, j, k] * scale - mf * mf, real(0.0)) + eps
+                    vs = max(total[3, j, k] * scale - ms * ms, real(0.0)) + eps
+                    cov = total[4, j, k] * scale - mf * ms
+                    inv = real(1.0) / (vf * vs)
+                    ratio = cov * inv * w[k]
+                    if power == 2:
+                        ratio *= cov * cov * inv
+                    part += ratio * cov
+                    g = two * ratio * scale
+                    h = g * cov / vs
+                    a[i, j, k] = g
+                    b[i, j, k] = h
+                    c[i, j, k] = g * mf - h * ms
+                    if both:
+                        h = g * cov / vf
+                        d[i, j, k] = h
+                        e[i, j, k] = g * ms - h * mf
+                value += part
+        values[slab] = value
+    return values
+
+
+@kernel
+def lncc_backward(
+    own: Array,
+    other: Array,
+    a: Array,
+    b: Array,
+    c: Array,
+    radius: tuple[int, int, int],
+    sign: float,
+    out: Array,
+) -> None:
+    """Derivative of the value of `lncc_forward` by one image: ``sign (other box(a) - own box(b) - box(c))``.
+
+    Parameters
+    ----------
+    own, other
+        (X, Y, Z): the image to differentiate by, and the one it is compared with.
+    a, b, c
+        (X, Y, Z), from `lncc_forward` (for `first`: a, d, e).
+    sign
+        Factor of the result.
+    out
+        (X, Y, Z), written.
+    """
+    nx, ny, nz = own.shape
+    rx, ry, rz = radius
+    width = 2 * rx + 1
+    factor = own.dtype.type(sign)
+    slabs = (nx + _SLAB - 1) // _SLAB
+    for slab in prange(slabs):
+        start = slab * _SLAB
+        stop = min(start + _SLAB, nx)
+        ring = np.zeros((3, width, ny, nz), own.dtype)
+        total = np.zeros((3, ny, nz), own.dtype)
+        rows = np.empty((3, ny, nz), own.dtype)
+        line = np.zeros((3, nz + 2 * rz), own.dtype)
+        for plane in range(start - rx, stop + rx):
+            slot = (plane + width) % width
+            for q in range(3):
+                for j in range(ny):
+                    for k in range(nz):
+                        total[q, j, k] -= ring[q, slot, j, k]
+            if 0 <= plane < nx:
+                for j in range(ny):
+                    ra = a[plane, j]
+                    rb = b[plane, j]
+                    rc = c[plane, j]
+                    for k in range(nz):
+                        line[0, rz + k] = ra[k]
+                        line[1, rz + k] = rb[k]
+                        line[2, rz + k] = rc[k]
+                    for q in range(3):
+                        _box_row(line[q], rz, rows[q, j])
+                for q in range(3):
+                    _box_plane(rows[q], ry, ring[q, slot])
+                    for j in range(ny):
+                        for k in range(nz):
+                            total[q, j, k] += ring[q, slot, j, k]
+            else:
+                for q in range(3):
+                    for j in range(ny):
+                        for k in range(nz):
+                            ring[q, slot, j, k] = 0.0
+            i = plane - rx
+            if i < start:
+                continue
+            for j in range(ny):
+                for k in range(nz):
+                    out[i, j, k] = factor * (
+                        other[i, j, k] * total[0, j, k] - own[i, j, k] * total[1, j, k] - total[2, j, k]
+                    )

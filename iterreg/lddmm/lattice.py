@@ -1,0 +1,144 @@
+"""Axis-aligned lattices in the fixed frame, and interpolation from a coarse one to a fine one.
+
+The *fixed frame* measures millimetres along the fixed grid's own axes from its first voxel: everything the
+optimizer does happens there, so that lengths are millimetres whatever the voxels are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from iterreg.kernels import lattice as kernels
+
+__all__ = ["Interpolation", "Lattice"]
+
+Array = NDArray[Any]
+Triple = tuple[float, float, float]
+Stencils = tuple[Array, Array, Array, Array, Array, Array]
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Points ``origin + spacing * index``.
+
+    Attributes
+    ----------
+    origin
+        Millimetres of the first point in the fixed frame.
+    spacing
+        Millimetres between points along each axis.
+    shape
+        Number of points along each axis.
+    """
+
+    origin: Triple
+    spacing: Triple
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def covering(cls, low: Sequence[float], high: Sequence[float], spacing: float, padding: float) -> Lattice:
+        """The lattice of one spacing around a box: `padding` on every side, of a shape that FFTs like."""
+        extent = [b - a + 2 * padding for a, b in zip(low, high, strict=True)]
+        shape = [max(8, fft.next_fast_len(int(np.ceil(e / spacing)) + 1, real=True)) for e in extent]
+        origin = [(a + b - (n - 1) * spacing) / 2 for a, b, n in zip(low, high, shape, strict=True)]
+        return cls(
+            (origin[0], origin[1], origin[2]), (spacing, spacing, spacing), (shape[0], shape[1], shape[2])
+        )
+
+    @property
+    def cell(self) -> float:
+        """Volume of a cell in cubic millimetres."""
+        return float(np.prod(self.spacing))
+
+
+class Interpolation:
+    """Keys's cubic convolution from a coarse lattice to the points of a finer one, and its transpose.
+
+    Beyond the coarse lattice its border values continue.
+
+    Parameters
+    ----------
+    coarse, fine
+        The two lattices.
+    dtype
+        Of the weights: the arrays' own.
+    """
+
+    def __init__(self, coarse: Lattice, fine: Lattice, dtype: Any = np.float32) -> None:
+        self.coarse, self.fine = coarse, fine
+        stencils: list[Array] = []
+        for axis in range(3):
+            points = fine.origin[axis] + fine.spacing[axis] * np.arange(fine.shape[axis])
+            where = (points - coarse.origin[axis]) / coarse.spacing[axis]
+            first, weights = _stencil(where, coarse.shape[axis])
+            stencils += [first, weights.astype(dtype)]
+        self._stencils = cast(Stencils, tuple(stencils))
+
+    def __call__(self, values: Array) -> Array:
+        """(3, x, y, z) on the coarse lattice to (X, Y, Z, 3) on the fine one."""
+        return kernels.upsample(values, *self._stencils)
+
+    def warp(self, image: Array, values: Array, matrix: Array, out: Array) -> None:
+        """Sample `image` where displaced points of the fine lattice lie.
+
+        Parameters
+        ----------
+        image
+            (X', Y', Z'), held constant beyond its border.
+        values
+            (3, x, y, z) displacement on the coarse lattice, in its spacing.
+        matrix
+            (3, 4) from millimetres of the fixed frame to voxels of `image`.
+        out
+            (X, Y, Z), written.
+        """
+        fine, coarse = self.fine, self.coarse
+        full = np.empty((3, 7), out.dtype)
+        full[:, :3] = matrix[:, :3] * np.asarray(fine.spacing)
+        full[:, 3] = matrix[:, :3] @ np.asarray(fine.origin) + matrix[:, 3]
+        full[:, 4:] = matrix[:, :3] * np.asarray(coarse.spacing)
+        kernels.warp_through_lattice(image, values, *self._stencils, full, out)
+
+    def pool_force(self, derivative: Array, warped: Array) -> Array:
+        """Gather ``derivative * grad(warped)`` on the coarse lattice, per millimetre.
+
+        Parameters
+        ----------
+        derivative, warped
+            (X, Y, Z) on the fine lattice.
+
+        Returns
+        -------
+        (3, x, y, z).
+        """
+        scale = np.asarray([1.0 / s for s in self.fine.spacing], warped.dtype)
+        return kernels.pool_force(derivative, warped, *self._stencils, self.coarse.shape, scale)
+
+
+def _stencil(where: Array, size: int) -> tuple[Array, Array]:
+    """First of four neighbours and their weights for coordinates along an axis of `size` points."""
+    where = np.clip(where, 0.0, size - 1.0)
+    cell = np.minimum(np.floor(where).astype(np.int64), size - 2)
+    t = where - cell
+    weights = np.stack(
+        [
+            -0.5 * t**3 + t**2 - 0.5 * t,
+            1.5 * t**3 - 2.5 * t**2 + 1.0,
+            -1.5 * t**3 + 2.0 * t**2 + 0.5 * t,
+            0.5 * t**3 - 0.5 * t**2,
+        ],
+        axis=1,
+    )
+    first = np.clip(cell - 1, 0, size - 4)
+    folded = np.zeros_like(weights)
+    for tap in range(4):
+        # A neighbour beyond the border is the border itself.
+        slot = np.clip(cell - 1 + tap, 0, size - 1) - first
+        np.add.at(folded, (np.arange(len(where)), slot), weights[:, tap])
+    return first, folded

@@ -1,0 +1,179 @@
+"""The energy of a momentum on one level, and the force that lowers it.
+
+The energy is ``weight / 2 <m, K m>``, half the squared length of the geodesic, plus the dissimilarity of the
+images carried along it. The force is the gradient of the dissimilarity by time-dependent velocities (Beg et
+al., IJCV 2005) at the time where the images meet: there it needs no transport, and an optimal geodesic is one
+whose momentum equals it (Ashburner & Friston, NeuroImage 2011). docs/lddmm.md derives it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iterreg.lddmm.geodesic import shoot
+from iterreg.lddmm.lattice import Interpolation, Lattice
+from iterreg.lddmm.pyramid import LevelImage
+from iterreg.lddmm.reproducing_kernel import Smoother
+from iterreg.lddmm.similarity import Similarity
+
+__all__ = ["Channel", "Evaluation", "Meeting", "Objective"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The energy at a momentum.
+
+    Attributes
+    ----------
+    dissimilarity, regularity
+        The two terms, the latter with its weight.
+    force
+        (3, x, y, z) minus the gradient of the dissimilarity by the momentum's own velocity, as a momentum.
+    """
+
+    dissimilarity: float
+    regularity: float
+    force: Array
+
+    @property
+    def energy(self) -> float:
+        """What is minimised."""
+        return self.dissimilarity + self.regularity
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A pair of images with the measure that compares them.
+
+    Attributes
+    ----------
+    fixed, moving
+        At this level.
+    similarity
+        Their measure.
+    share
+        Its weight among the channels.
+    """
+
+    fixed: LevelImage
+    moving: LevelImage
+    similarity: Similarity
+    share: float = 1.0
+
+
+class Meeting(Protocol):
+    """Where along the geodesic the images are compared."""
+
+    def evaluate(self, momentum: Array, velocity: Array) -> tuple[float, Array]:
+        """Dissimilarity and force."""
+        ...
+
+
+class Objective:
+    """The energy on one level.
+
+    Parameters
+    ----------
+    channels
+        What is compared.
+    lattice
+        Where the images are compared.
+    smoother
+        The kernel on the velocity lattice.
+    weight
+        (X, Y, Z) cubic millimetres each voxel of `lattice` counts for.
+    masks
+        Optional fixed and moving masks, carried along with the images: they multiply the weight.
+    matrices
+        (3, 4) from the fixed frame's millimetres to voxels of the full fixed and moving images.
+    energy_weight, symmetric, time_steps
+        See `Settings`.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[Channel, ...],
+        lattice: Lattice,
+        smoother: Smoother,
+        *,
+        weight: Array,
+        masks: tuple[LevelImage | None, LevelImage | None],
+        matrices: tuple[Array, Array],
+        energy_weight: float,
+        symmetric: bool,
+        time_steps: int,
+    ) -> None:
+        self.channels, self.smoother = channels, smoother
+        self.energy_weight, self.symmetric, self.time_steps = energy_weight, symmetric, time_steps
+        self._interpolation = Interpolation(smoother.lattice, lattice, weight.dtype)
+        self._weight, self._masks, self._matrices = weight, masks, matrices
+        self._warped = [np.empty(lattice.shape, weight.dtype) for _ in range(2)]
+        self._still: list[Array | None] = [None] * len(channels)
+
+    def evaluate(self, momentum: Array, velocity: Array) -> Evaluation:
+        """The energy at a momentum.
+
+        Parameters
+        ----------
+        momentum, velocity
+            (3, x, y, z) m and K m.
+        """
+        if self.symmetric:
+            half = self.time_steps // 2
+            to_moving = self._forward(momentum, velocity, half, 0.5)
+            to_fixed = self._forward(-momentum, -velocity, half, 0.5)
+        else:
+            to_moving = self._forward(momentum, velocity, self.time_steps, 1.0)
+            to_fixed = None
+        weight = self._carried_weight(to_fixed, to_moving)
+        dissimilarity, force = 0.0, np.zeros_like(momentum)
+        for number, channel in enumerate(self.channels):
+            fixed = self._fixed(number, channel, to_fixed)
+            moving = self._warp(channel.moving, 1, to_moving, self._warped[1])
+            found = channel.similarity.compare(fixed, moving, weight, both=self.symmetric)
+            dissimilarity += channel.share * found.value
+            # Either image moves only half-way in the symmetric form.
+            factor = momentum.dtype.type(channel.share * (0.5 if self.symmetric else 1.0))
+            force -= factor * self._interpolation.pool_force(found.by_moving, moving)
+            if found.by_fixed is not None:
+                force += factor * self._interpolation.pool_force(found.by_fixed, fixed)
+        regularity = 0.5 * self.energy_weight * inner(momentum, velocity)
+        return Evaluation(dissimilarity, regularity, force)
+
+    def _forward(self, momentum: Array, velocity: Array, steps: int, duration: float) -> Array:
+        return shoot(momentum, self.smoother, steps=steps, duration=duration, velocity=velocity).forward()
+
+    def _fixed(self, number: int, channel: Channel, displacement: Array | None) -> Array:
+        """The fixed image where the images meet; it stays where it is unless the form is symmetric."""
+        if displacement is not None:
+            return self._warp(channel.fixed, 0, displacement, self._warped[0])
+        still = self._still[number]
+        if still is None:
+            zero = np.zeros((3, *self.smoother.lattice.shape), self._weight.dtype)
+            still = self._still[number] = self._warp(channel.fixed, 0, zero, np.empty_like(self._weight))
+        return still
+
+    def _warp(self, image: LevelImage, side: int, displacement: Array, out: Array) -> Array:
+        matrix = image.from_full(self._matrices[side])
+        self._interpolation.warp(image.array, displacement, matrix, out)
+        return out
+
+    def _carried_weight(self, to_fixed: Array | None, to_moving: Array) -> Array:
+        weight = self._weight
+        for side, displacement in ((0, to_fixed), (1, to_moving)):
+            mask = self._masks[side]
+            if mask is not None:
+                zero = np.zeros_like(to_moving) if displacement is None else displacement
+                weight = weight * self._warp(mask, side, zero, np.empty_like(weight))
+        return weight
+
+
+def inner(momentum: Array, velocity: Array) -> float:
+    """The pairing of a momentum with a velocity, summed in float64."""
+    return float(np.einsum("cxyz,cxyz->", momentum, velocity, dtype=np.float64, casting="same_kind"))

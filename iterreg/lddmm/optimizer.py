@@ -1,0 +1,142 @@
+"""Descent in the velocity space: normalised natural gradient, momentum, a trust radius on the true energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iterreg.lddmm.objective import Evaluation, Objective
+from iterreg.lddmm.settings import Optimizer
+
+__all__ = ["Descent", "Iteration", "descend"]
+
+Array = NDArray[Any]
+
+_SMALLEST_STEP = 0.02
+"""Share of the first trust radius below which a level has converged."""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What a callback sees.
+
+    Attributes
+    ----------
+    level, iteration
+        Counted from 0.
+    dissimilarity, regularity
+        The two terms of the energy (mm^3); `energy` is their sum.
+    step_mm
+        Largest change of the velocity that led here.
+    """
+
+    level: int
+    iteration: int
+    dissimilarity: float
+    regularity: float
+    step_mm: float
+
+    @property
+    def energy(self) -> float:
+        """What is minimised."""
+        return self.dissimilarity + self.regularity
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where a level ended.
+
+    Attributes
+    ----------
+    momentum
+        (3, x, y, z), the best found.
+    history
+        One entry for each evaluation.
+    stopped
+        ``converged`` (the energy no longer falls), ``small steps`` or ``iterations`` (used up).
+    """
+
+    momentum: Array
+    history: tuple[Iteration, ...]
+    stopped: str
+
+
+def descend(
+    objective: Objective,
+    momentum: Array,
+    settings: Optimizer,
+    *,
+    iterations: int,
+    step_mm: float,
+    level: int = 0,
+    callback: Callable[[Iteration], None] | None = None,
+) -> Descent:
+    """Lower the energy from a momentum.
+
+    The gradient of the energy in the velocity space is ``v - K f``: its largest vector, not its norm, is
+    scaled to the trust radius, for what must stay small is how far a voxel moves. An iterate that raises the
+    energy is taken back and the radius halved.
+
+    Parameters
+    ----------
+    momentum
+        (3, x, y, z) to start from.
+    iterations
+        The most evaluations of the energy.
+    step_mm
+        The first trust radius.
+    """
+    smooth = objective.smoother
+    weight = momentum.dtype.type(objective.energy_weight)
+    keep = momentum.dtype.type(settings.momentum)
+    velocity = smooth(momentum)
+    update, update_velocity = np.zeros_like(momentum), np.zeros_like(momentum)
+    best: tuple[Array, Array, Evaluation] | None = None
+    radius, moved = step_mm, 0.0
+    history: list[Iteration] = []
+    energies: list[float] = []
+    stopped = "iterations"
+    for number in range(iterations):
+        found = objective.evaluate(momentum, velocity)
+        now = Iteration(level, number, found.dissimilarity, found.regularity, moved)
+        history.append(now)
+        if callback is not None:
+            callback(now)
+        if best is not None and not found.energy <= best[2].energy:
+            momentum, velocity, found = best
+            radius *= 0.5
+            update, update_velocity = np.zeros_like(momentum), np.zeros_like(momentum)
+            if radius < _SMALLEST_STEP * step_mm:
+                stopped = "small steps"
+                break
+        else:
+            best = (momentum, velocity, found)
+            energies.append(found.energy)
+            if _settled(energies, settings):
+                stopped = "converged"
+                break
+        if number == iterations - 1:
+            break
+        descent = found.force - weight * momentum
+        direction = smooth(descent)
+        largest = float(np.sqrt(np.max(np.einsum("cxyz,cxyz->xyz", direction, direction))))
+        if not largest > 0:
+            stopped = "converged"
+            break
+        scale = momentum.dtype.type(radius / largest)
+        update = keep * update + scale * descent
+        update_velocity = keep * update_velocity + scale * direction
+        moved = radius
+        momentum, velocity = momentum + update, velocity + update_velocity
+    return Descent(best[0] if best is not None else momentum, tuple(history), stopped)
+
+
+def _settled(energies: list[float], settings: Optimizer) -> bool:
+    if len(energies) <= settings.window:
+        return False
+    before, now = energies[-1 - settings.window], energies[-1]
+    return before - now < settings.tolerance * abs(before)

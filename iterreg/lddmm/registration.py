@@ -1,0 +1,350 @@
+"""Registration of two images from coarse to fine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from iterreg.errors import InputError
+from iterreg.field import DisplacementField
+from iterreg.lddmm.lattice import Interpolation, Lattice
+from iterreg.lddmm.objective import Channel, Objective
+from iterreg.lddmm.optimizer import Descent, Iteration, descend
+from iterreg.lddmm.pyramid import LevelImage, Region, foreground, image_levels, standardised
+from iterreg.lddmm.reproducing_kernel import Smoother
+from iterreg.lddmm.settings import Settings
+from iterreg.lddmm.similarity import LNCC, SSD, Similarity
+from iterreg.lddmm.transform import Transform
+from iterreg.lddmm.unfolding import unfold
+from iterreg.volume import FloatArray, Grid, Volume
+
+__all__ = ["Result", "register"]
+
+Array = NDArray[Any]
+
+_HUMAN_BRAIN_MM = 118.0
+"""Cube root of the volume of a skull-stripped adult brain (1.65 litres), which the presets are made for."""
+
+_MASK_REACH_MM = 3.0
+"""How far beyond the foreground windows count: the brain's outline is an edge worth matching."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a registration found.
+
+    Attributes
+    ----------
+    field
+        Fixed to moving.
+    transform
+        The geodesic itself: its momentum, from which `field` and the inverse are made.
+    levels
+        One entry per level: spacings, iterations, first and last energy, step and why it stopped.
+    history
+        Every evaluation of the energy.
+    converged
+        Whether the last level stopped because its energy no longer fell.
+    unfolding
+        What it took to be free of folding: rounds, and the share of the momentum taken away.
+    """
+
+    field: DisplacementField
+    transform: Transform
+    levels: tuple[Mapping[str, Any], ...]
+    history: tuple[Iteration, ...]
+    converged: bool
+    unfolding: Mapping[str, Any]
+
+    @property
+    def distance(self) -> float:
+        """Length of the geodesic in the velocity space's norm."""
+        return self.transform.distance
+
+    def inverse(self) -> DisplacementField:
+        """Moving to fixed, integrated backwards along the same geodesic."""
+        return self.transform.inverse()
+
+
+def register(
+    fixed: Volume | Sequence[Volume],
+    moving: Volume | Sequence[Volume],
+    settings: Settings | None = None,
+    *,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    channel_weights: Sequence[float] | None = None,
+    threads: int = 1,
+    callback: Callable[[Iteration], None] | None = None,
+) -> Result:
+    """Find the geodesic that takes the moving image to the fixed one.
+
+    Parameters
+    ----------
+    fixed, moving
+        Images, or as many channels on either side, each side on one grid. The two grids may differ; what
+        their affines say of the world is the starting point.
+    settings
+        See `Settings`.
+    fixed_mask, moving_mask
+        Voxels above zero take part in the similarity; on their image's grid.
+    channel_weights
+        Shares of the channels; equal by default.
+    threads
+        Of the Fourier transforms. Kernels obey numba's own setting. No setting changes the result.
+    callback
+        Called after each evaluation of the energy.
+
+    Raises
+    ------
+    InputError
+        If channels or masks do not fit their grids, or the images do not meet in the world.
+    """
+    settings = settings or Settings()
+    fixed_images, moving_images = _channels(fixed), _channels(moving)
+    if len(fixed_images) != len(moving_images):
+        raise InputError(
+            f"{len(fixed_images)} fixed and {len(moving_images)} moving channels: pair each with one"
+        )
+    shares = _shares(channel_weights, len(fixed_images))
+    grids = (fixed_images[0].grid, moving_images[0].grid)
+    for mask, grid, side in ((fixed_mask, grids[0], "fixed"), (moving_mask, grids[1], "moving")):
+        if mask is not None and not mask.grid.matches(grid):
+            raise InputError(
+                f"the {side} mask lies on {mask.grid!r}, its image on {grid!r}; resample the mask"
+            )
+    inside = (foreground(fixed_images[0]), foreground(moving_images[0]))
+    scale = _brain_scale(inside[0], grids[0]) if settings.scale_to_brain else 1.0
+    region = Region.around(*grids, inside, settings.margin_mm * scale)
+    if not (region.high > region.low).all():
+        raise InputError("the two images do not meet in the world; check their headers or align them first")
+    problem = _Problem(
+        settings=settings,
+        scale=scale,
+        region=region,
+        grids=grids,
+        channels=tuple(
+            (standardised(f, foreground(f)), standardised(m, foreground(m)))
+            for f, m in zip(fixed_images, moving_images, strict=True)
+        ),
+        shares=shares,
+        support=_support(inside, grids, _MASK_REACH_MM * scale),
+        masks=tuple(
+            None if m is None else (m.array > 0).astype(np.float32) for m in (fixed_mask, moving_mask)
+        ),
+        threads=threads,
+    )
+    return problem.solve(callback)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A pair, prepared."""
+
+    settings: Settings
+    scale: float
+    region: Region
+    grids: tuple[Grid, Grid]
+    channels: tuple[tuple[Array, Array], ...]
+    shares: tuple[float, ...]
+    support: Array
+    masks: tuple[Array | None, ...]
+    threads: int
+
+    def solve(self, callback: Callable[[Iteration], None] | None) -> Result:
+        settings, pyramid = self.settings, self.settings.pyramid
+        spacings = [s * self.scale for s in pyramid.image_spacing_mm]
+        images = [self._levels(spacings, pair) for pair in self.channels]
+        support = image_levels(self.support, self.grids[0].spacing, spacings)
+        masks = [
+            None if m is None else image_levels(m, grid.spacing, spacings)
+            for m, grid in zip(self.masks, self.grids, strict=True)
+        ]
+        smoother: Smoother | None = None
+        momentum: Array | None = None
+        reports: list[Mapping[str, Any]] = []
+        history: list[Iteration] = []
+        stopped = "iterations"
+        for number, limit in enumerate(pyramid.iterations):
+            smoother, momentum = self._velocity_space(
+                pyramid.velocity_spacing_mm[number] * self.scale, smoother, momentum
+            )
+            lattice = self.region.lattice(spacings[number], self.grids[0].spacing)
+            objective = self._objective(
+                number,
+                lattice,
+                smoother,
+                tuple((f[number], m[number]) for f, m in images),
+                support[number],
+                (
+                    None if masks[0] is None else masks[0][number],
+                    None if masks[1] is None else masks[1][number],
+                ),
+            )
+            if limit == 0:
+                continue
+            descent = descend(
+                objective,
+                momentum,
+                settings.optimizer,
+                iterations=limit,
+                step_mm=settings.optimizer.step_mm * self.scale,
+                level=number,
+                callback=callback,
+            )
+            momentum, stopped = descent.momentum, descent.stopped
+            history += descent.history
+            reports.append(_report(lattice, smoother.lattice, descent))
+        assert smoother is not None
+        assert momentum is not None
+        transform = Transform(
+            momentum=momentum,
+            lattice=smoother.lattice,
+            kernel=settings.kernel.build().scaled(self.scale),
+            symmetric=settings.symmetric,
+            time_steps=settings.time_steps,
+            fixed=self.grids[0],
+            moving=self.grids[1],
+            threads=self.threads,
+        )
+        transform, field, unfolding = unfold(transform)
+        return Result(field, transform, tuple(reports), tuple(history), stopped != "iterations", unfolding)
+
+    def _levels(
+        self, spacings: Sequence[float], pair: tuple[Array, Array]
+    ) -> tuple[list[LevelImage], list[LevelImage]]:
+        fixed, moving = (
+            image_levels(array, grid.spacing, spacings) for array, grid in zip(pair, self.grids, strict=True)
+        )
+        return fixed, moving
+
+    def _velocity_space(
+        self, spacing: float, smoother: Smoother | None, momentum: Array | None
+    ) -> tuple[Smoother, Array]:
+        """The kernel on a lattice of this spacing, and the momentum so far brought onto it."""
+        if smoother is not None and momentum is not None and smoother.lattice.spacing[0] == spacing:
+            return smoother, momentum
+        lattice = Lattice.covering(
+            self.region.low.tolist(),
+            self.region.high.tolist(),
+            spacing,
+            self.settings.padding_mm * self.scale,
+        )
+        finer = Smoother(self.settings.kernel.build().scaled(self.scale), lattice, threads=self.threads)
+        if smoother is None or momentum is None:
+            return finer, np.zeros((3, *lattice.shape), np.float32)
+        # A momentum is a density times a cell.
+        density = Interpolation(smoother.lattice, lattice)(momentum)
+        share = np.float32(lattice.cell / smoother.lattice.cell)
+        return finer, np.ascontiguousarray(np.moveaxis(density, 3, 0)) * share
+
+    def _objective(
+        self,
+        level: int,
+        lattice: Lattice,
+        smoother: Smoother,
+        images: tuple[tuple[LevelImage, LevelImage], ...],
+        support: LevelImage,
+        masks: tuple[LevelImage | None, LevelImage | None],
+    ) -> Objective:
+        matrices = tuple(_from_fixed_frame(self.grids[0], grid) for grid in self.grids)
+        weight = np.empty(lattice.shape, np.float32)
+        still = Interpolation(smoother.lattice, lattice)
+        still.warp(
+            support.array,
+            np.zeros((3, *smoother.lattice.shape), np.float32),
+            support.from_full(matrices[0]),
+            weight,
+        )
+        weight *= np.float32(lattice.cell)
+        return Objective(
+            tuple(
+                Channel(f, m, self._similarity(level, lattice), share)
+                for (f, m), share in zip(images, self.shares, strict=True)
+            ),
+            lattice,
+            smoother,
+            weight=weight,
+            masks=masks,
+            matrices=(matrices[0], matrices[1]),
+            energy_weight=self.settings.energy_weight,
+            symmetric=self.settings.symmetric,
+            time_steps=self.settings.time_steps,
+        )
+
+    def _similarity(self, level: int, lattice: Lattice) -> Similarity:
+        measure = self.settings.similarity
+        if measure.name == "ssd":
+            return SSD()
+        radius_mm = measure.radius_mm[level if len(measure.radius_mm) > 1 else 0] * self.scale
+        x, y, z = (max(1, round(radius_mm / s)) for s in lattice.spacing)
+        return LNCC(lattice.shape, radius=(x, y, z), epsilon=measure.epsilon, power=measure.power)
+
+
+def _report(images: Lattice, velocities: Lattice, descent: Descent) -> dict[str, Any]:
+    first, last = descent.history[0], min(descent.history, key=lambda entry: entry.energy)
+    return {
+        "image_spacing_mm": list(images.spacing),
+        "velocity_spacing_mm": velocities.spacing[0],
+        "iterations": len(descent.history),
+        "energy": [first.energy, last.energy],
+        "dissimilarity": [first.dissimilarity, last.dissimilarity],
+        "regularity": [first.regularity, last.regularity],
+        "step_mm": descent.history[-1].step_mm,
+        "stopped": descent.stopped,
+    }
+
+
+def _channels(images: Volume | Sequence[Volume]) -> list[Volume]:
+    found = [images] if isinstance(images, Volume) else list(images)
+    if not found:
+        raise InputError("no image was given; at least one channel is needed")
+    for image in found[1:]:
+        if not image.grid.matches(found[0].grid):
+            raise InputError(
+                f"channels lie on different grids, {found[0].grid!r} and {image.grid!r}; resample one"
+            )
+    for image in found:
+        if not np.isfinite(image.array).all():
+            raise InputError(f"{image!r} holds NaN or infinite intensities; replace them before registration")
+    return [replace(image, array=np.ascontiguousarray(image.array, dtype=np.float32)) for image in found]
+
+
+def _shares(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
+    if weights is None:
+        return (1.0 / count,) * count
+    if len(weights) != count or not all(w >= 0 for w in weights) or not sum(weights) > 0:
+        raise InputError(
+            f"channel weights must be {count} numbers that are not negative, got {list(weights)}"
+        )
+    return tuple(w / sum(weights) for w in weights)
+
+
+def _brain_scale(inside: NDArray[np.bool_], grid: Grid) -> float:
+    """Size of the foreground relative to the brain that lengths are given for."""
+    volume = float(inside.sum()) * float(np.prod(grid.spacing))
+    return float(np.clip(volume ** (1 / 3) / _HUMAN_BRAIN_MM, 0.1, 1.2))
+
+
+def _from_fixed_frame(fixed: Grid, grid: Grid) -> FloatArray:
+    """(3, 4) from millimetres along the fixed grid's axes to voxels of `grid`."""
+    matrix = np.array(fixed.to(grid)[:3], dtype=np.float64)
+    matrix[:, :3] /= np.asarray(fixed.spacing)
+    return matrix
+
+
+def _support(inside: tuple[Array, Array], grids: tuple[Grid, Grid], reach_mm: float) -> Array:
+    """(X, Y, Z) float32 on the fixed grid: 1 in both foregrounds and a little around them."""
+    own = inside[0]
+    moved = DisplacementField.identity(*grids).warp_labels(Volume(inside[1].astype(np.int32), grids[1])).array
+    both = own | (moved > 0)
+    if both.all():
+        return both.astype(np.float32)
+    for axis, spacing in enumerate(grids[0].spacing):
+        both = ndimage.maximum_filter1d(both, 2 * max(1, round(reach_mm / spacing)) + 1, axis=axis)
+    return both.astype(np.float32)
