@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from iterreg.batch.plan import versions
+from iterreg.batch.arms import versions
 from iterreg.batch.servers import start_server
 from iterreg.jobs.outcome import Outcome, Report
 from iterreg.jobs.supervise import supervise

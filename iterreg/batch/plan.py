@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import math
-import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from importlib.metadata import version
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import iterreg
+from iterreg.batch.arms import Arm, Job, MaskUse
 from iterreg.batch.runfolder import JobFolder, RunFolder
 from iterreg.dataset.base import Dataset, Pair
-from iterreg.errors import InputError, IterregError
-from iterreg.jobs.hashing import FileDigests, digest
+from iterreg.errors import InputError
+from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome
 from iterreg.jobs.resources import available_cores, available_memory, format_bytes, total_memory
 from iterreg.methods import presets
-from iterreg.methods.base import Cost, Method, Parameters
-from iterreg.methods.registry import load
+from iterreg.methods.base import Cost
 from iterreg.volume import Grid, read_grid
 
-__all__ = ["Arm", "Job", "Plan", "PlannedJob", "Settings", "make_plan", "parse_arm", "progress"]
-
-MaskUse = Literal["none", "fixed", "moving", "both"]
+__all__ = ["Plan", "PlannedJob", "Settings", "make_plan", "progress"]
 
 
 @dataclass(frozen=True)
@@ -70,98 +65,6 @@ class Settings:
             cores=min(self.cores or cores, cores),
             memory=min(self.memory or int(0.9 * available_memory()), total_memory()),
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Arm:
-    """A method with one set of parameters.
-
-    Attributes
-    ----------
-    name
-        Its folder in the run: ``method`` or ``method-preset``.
-    """
-
-    name: str
-    method: Method
-    parameters: Parameters
-
-    @cached_property
-    def identity(self) -> Mapping[str, Any]:
-        """What shapes this arm's results, apart from the images: method, values and versions."""
-        return {
-            "method": self.method.name,
-            "values": dict(self.parameters.values),
-            "versions": versions(self.method),
-        }
-
-
-def parse_arm(text: str) -> Arm:
-    """Read ``method``, ``method:preset`` or ``method:path/to/file`` (files in sequence joined by ``+``).
-
-    Raises
-    ------
-    InputError
-        If there is no such method, preset or file, or a parameter is wrong.
-    """
-    name, _, source = text.partition(":")
-    try:
-        method = load(name)
-    except IterregError:
-        raise
-    except Exception as error:  # others' code, that may fail in any way
-        raise InputError(
-            f"the method {name!r} cannot be loaded ({type(error).__name__}: {error}); "
-            "mend or uninstall the package that provides it"
-        ) from error
-    parameters = method.parameters(source or None)
-    label = f"{name}-{parameters.preset}" if parameters.preset else name
-    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in label)
-    return Arm(safe, method, parameters)
-
-
-def versions(method: Method) -> dict[str, str]:
-    """Versions of iterreg and of the distributions whose code shapes the method's result."""
-    return {"iterreg": iterreg.__version__} | {name: _version(name) for name in method.distributions}
-
-
-@cache
-def _version(distribution: str) -> str:
-    return version(distribution)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One pair to be registered by one arm."""
-
-    arm: Arm
-    pair: Pair
-    seed: int
-    masks: MaskUse
-    inverse: bool
-
-    @property
-    def fixed_mask(self) -> Path | None:
-        return self.pair.fixed.mask if self.masks in ("fixed", "both") else None
-
-    @property
-    def moving_mask(self) -> Path | None:
-        return self.pair.moving.mask if self.masks in ("moving", "both") else None
-
-    def inputs(self) -> dict[str, Path]:
-        """The files whose content shapes the result."""
-        named = {
-            "fixed": self.pair.fixed.path,
-            "moving": self.pair.moving.path,
-            "fixed_mask": self.fixed_mask,
-            "moving_mask": self.moving_mask,
-        }
-        return {role: path for role, path in named.items() if path is not None}
-
-    def hash(self, digests: Callable[[Path], str]) -> str:
-        """Names this very job: method, parameters, seed, versions and the content of its inputs."""
-        inputs = {role: digests(path) for role, path in self.inputs().items()}
-        return digest({**self.arm.identity, "seed": self.seed, "inputs": inputs})
 
 
 State = Literal["done", "new", "again", "changed", "refused"]
@@ -367,13 +270,3 @@ def _share_cores(todo: Sequence[PlannedJob], settings: Settings) -> tuple[int, i
         return threads, max(1, min(settings.cores // threads, by_memory, len(todo) or 1))
     parallel = max(1, min(settings.cores, by_memory, len(todo) or 1))
     return settings.cores // parallel, parallel
-
-
-def machine() -> dict[str, str | int]:
-    """What the sidecars record about the host."""
-    return {
-        "host": platform.node(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "cores": available_cores(),
-    }

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from iterreg.batch.plan import Job, Plan, PlannedJob, machine, versions
+from iterreg.batch.arms import Job, versions
+from iterreg.batch.plan import Plan, PlannedJob
 from iterreg.batch.runfolder import RunFolder
 from iterreg.errors import InputError
 from iterreg.jobs.atomic import write_bytes, write_json, write_text
 from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome, Report
+from iterreg.jobs.resources import available_cores
 
 __all__ = ["COLUMNS", "record_request", "result_row", "write_job_record", "write_results"]
 
@@ -138,7 +141,7 @@ def write_job_record(
             for one in attempts
         ],
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": machine()["host"],
+        "host": platform.node(),
         **{key: facts[key] for key in ("field", "inverse", "folding", "seconds") if key in facts},
     }
     if ok:
@@ -160,10 +163,20 @@ def _sidecar(
         "parameters": dict(job.arm.parameters.values),
         "parameter_files": [path.name for path in job.arm.parameters.files],
         "versions": versions(job.arm.method),
-        "machine": machine(),
+        "machine": _machine(),
         "inputs": {role: {"path": str(path), "sha256": digests(path)} for role, path in job.inputs().items()},
         "details": facts.get("details", {}),
         **status,
+    }
+
+
+def _machine() -> dict[str, str | int]:
+    """What the sidecars record about the host."""
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cores": available_cores(),
     }
 
 

@@ -75,7 +75,8 @@ def settings_from(args: argparse.Namespace) -> Settings:
 
 def plan_from(args: argparse.Namespace, dataset: Dataset, folder: RunFolder, digests: FileDigests) -> Plan:
     """Plan the data set with the methods and settings of these options."""
-    from iterreg.batch.plan import make_plan, parse_arm
+    from iterreg.batch.arms import parse_arm
+    from iterreg.batch.plan import make_plan
 
     arms = [parse_arm(text) for text in args.method or [DEFAULT_METHOD]]
     return make_plan(dataset, arms, folder, settings_from(args), digests=digests)

@@ -41,7 +41,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iterreg.batch.plan import Settings, make_plan, parse_arm
+    from iterreg.batch.arms import parse_arm
+    from iterreg.batch.plan import Settings, make_plan
     from iterreg.batch.runfolder import RunFolder
     from iterreg.cli.run import close, execute
     from iterreg.dataset import open_dataset

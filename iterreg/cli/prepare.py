@@ -43,7 +43,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iterreg.batch.plan import Settings, make_plan, parse_arm
+    from iterreg.batch.arms import parse_arm
+    from iterreg.batch.plan import Settings, make_plan
     from iterreg.batch.prepare import write_dataset, write_prepared
     from iterreg.batch.runfolder import RunFolder
     from iterreg.cli.batch_options import refuse_findings

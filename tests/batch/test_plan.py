@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from iterreg.batch import plan as planning
-from iterreg.batch.plan import Arm, Plan, Settings, make_plan, parse_arm
+from iterreg.batch.arms import Arm, parse_arm
+from iterreg.batch.plan import Plan, Settings, make_plan
 from iterreg.batch.records import write_results
 from iterreg.batch.runfolder import JobFolder, RunFolder
 from iterreg.dataset.base import Dataset, Pair, Scan
