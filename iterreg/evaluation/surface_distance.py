@@ -27,7 +27,7 @@ __all__ = ["hd95", "surfel_areas"]
 Surface = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Codes and runs, by `iterreg.kernels.surfels.label_surface`."""
 
-_REACH = 10
+_REACH = 13
 """Voxels within which the nearest surface is looked for before a whole distance transform is made."""
 
 

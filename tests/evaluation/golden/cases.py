@@ -190,8 +190,8 @@ LUNG_SHAPE = (192, 192, 208)
 def make_real_field(folder: Path, name: str) -> None:
     """A field for the real pair 1000 <- 1001: identity, folding, or SyN's.
 
-    SyN's is antspyx's of `iterreg run -m syn:cheap` with [100, 60, 4] iterations, kept in 1/64 voxels at every
-    fourth voxel.
+    SyN's is antspyx's of `iterreg run -m syn:cheap` with [100, 60, 4] iterations, kept in 1/64 voxels at
+    every fourth voxel.
     """
     if name == "identity":
         field = np.zeros((*REAL_SHAPE, 3), np.float32)
