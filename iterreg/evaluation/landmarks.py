@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,9 @@ def read_points(path: str | Path) -> FloatArray:
         If the file is missing, empty, or holds anything else.
     """
     try:
-        points = np.loadtxt(path, delimiter=",", ndmin=2)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*contained no data")  # said below
+            points = np.loadtxt(path, delimiter=",", ndmin=2)
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the path") from error
     except (OSError, ValueError) as error:

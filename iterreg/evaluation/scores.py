@@ -1,9 +1,11 @@
-"""Scores a folder of challenge-format fields, pair by pair, and remembers what it has scored."""
+"""A few numbers per field for the demo's and the benchmark's tables, with whatever else they want to know.
+
+`iterreg.evaluation.folder` is the evaluation proper, by the challenges' protocols.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from iterreg.dataset.base import Pair
-from iterreg.evaluation.landmarks import landmark_errors, mean_error
-from iterreg.evaluation.overlap import dice, mean_score
+from iterreg.evaluation.landmarks import landmark_errors
+from iterreg.evaluation.overlap import mean_score, overlap
+from iterreg.evaluation.regularity import non_diffeomorphic
 from iterreg.field import DisplacementField
 from iterreg.io.challenge import field_name, read_field
 from iterreg.jobs.atomic import write_json
@@ -32,26 +35,25 @@ def score_field(field: DisplacementField, pair: Pair) -> dict[str, float]:
     ``dice``: mean over the labels above zero present in both volumes, warped with nearest neighbour;
     ``tre_voxels``: mean distance of landmark blobs' centroids; ``ndv_percent`` over ``fixed > 0``;
     ``folded_percent``: voxels of ``fixed > 0`` whose central-difference determinant is not positive;
-    ``sdlogj``: standard deviation of the logarithm of that determinant there. Measures without labels or
-    landmarks to take them from are left out.
+    ``sdlogj``: standard deviation of the logarithm of that determinant there (Learn2Reg takes that of
+    J + 3). Measures without labels or landmarks to take them from are left out.
     """
     mask = load_image(pair.fixed.path).array > 0
     determinant = field.jacobian_determinant()[mask]
     scores = {
-        "ndv_percent": field.folding(mask).ndv_percent,
+        "ndv_percent": non_diffeomorphic(field.in_fixed_voxels(), mask).percent,
         "folded_percent": float((determinant <= 0).mean() * 100),
         "sdlogj": float(np.log(np.maximum(determinant, 1e-9)).std()),
     }
     if pair.fixed.labels and pair.moving.labels:
         fixed, moving = load_labels(pair.fixed.labels), load_labels(pair.moving.labels)
         warped = field.warp_labels(moving)
-        names = [int(label) for label in np.unique(fixed.array) if label > 0]
-        scores["dice"] = mean_score(dice(fixed.array, warped.array, names, moving=moving.array))
+        counted = overlap(fixed.array, warped.array, moving=moving.array)
+        scores["dice"] = mean_score({row.label: row.dice for row in counted.rows() if row.label > 0})
     if pair.fixed.landmarks and pair.moving.landmarks:
         fixed, moving = load_labels(pair.fixed.landmarks), load_labels(pair.moving.landmarks)
         errors = landmark_errors(fixed.array, field.warp_labels(moving).array)
-        found = {name: error for name, error in errors.items() if not math.isnan(error)}
-        scores["tre_voxels"] = mean_error(found)
+        scores["tre_voxels"] = mean_score(errors)
     return scores
 
 
