@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,13 +19,9 @@ from iterreg.evaluation.material import companions
 from iterreg.evaluation.protocols import Measure, Protocol
 from iterreg.evaluation.protocols.config import EvaluationConfig, measures_by_configs
 from iterreg.evaluation.scoring import PairScores
-from iterreg.jobs.forkserver import ForkServer
 from iterreg.jobs.hashing import FileDigests, digest
-from iterreg.jobs.outcome import RETRIES, Outcome
 from iterreg.jobs.progress import Progress, format_seconds
 from iterreg.jobs.resources import available_memory
-from iterreg.jobs.supervise import supervise
-from iterreg.jobs.threads import in_threads
 from iterreg.volume import read_grid
 
 __all__ = ["PairRecord", "evaluate_folder"]
@@ -131,7 +126,7 @@ def evaluate_folder(
         _plan, fields=fields, protocol=protocol, configs=configs, cases=cases, with_extras=with_extras,
         digests=digests,
     )  # fmt: skip
-    jobs = in_threads(plan, dataset.pairs, threads=workers)
+    jobs = [plan(pair) for pair in dataset.pairs]
     digests.save(out / "digests.json")
     known = {job.record: _read(job) for job in jobs}
     todo = [job for job in jobs if job.payload is not None and known[job.record] is None]
@@ -238,40 +233,17 @@ def _here(job: _Job) -> str:
 def _in_children(
     jobs: Sequence[_Job], out: Path, *, workers: int, threads: int, progress: Progress
 ) -> list[str]:
-    count = str(threads)
-    log = out / "log.txt"
-    server = ForkServer(
-        warm="iterreg.evaluation.work:warm",
-        environment={"NUMBA_NUM_THREADS": count, "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": "1"},
-        log=log,
-    )
-    stop = threading.Event()
+    # One worker needs none of this, and a tenth of a pair's time would go into the imports.
+    from iterreg.evaluation.children import Children
+    from iterreg.jobs.threads import in_threads
 
-    def child(job: _Job) -> str:
-        assert job.payload is not None
-        tries = 0
-        while True:
-            report = supervise(
-                server,
-                "iterreg.evaluation.work:work",
-                job.payload,
-                log=log,
-                expected_memory=expected_memory(job.pair),
-                stop=stop,
-            )
-            tries += 1
-            if report.outcome is Outcome.OK:
-                return ""
-            if tries > RETRIES[report.outcome] or not server.alive:
-                return report.reason
+    with Children(out / "log.txt", threads=threads) as children:
 
-    try:
+        def child(job: _Job) -> str:
+            assert job.payload is not None
+            return children.run(job.payload, expected_memory=expected_memory(job.pair))
+
         return in_threads(lambda job: _watched(job, child, progress), jobs, threads=workers)
-    except BaseException:
-        stop.set()
-        raise
-    finally:
-        server.close()
 
 
 def _watched(job: _Job, do: Callable[[_Job], str], progress: Progress) -> str:
