@@ -62,6 +62,8 @@ def find_reverse(folder: Path, pair: Pair, protocol: Protocol) -> Path | None:
             for suffix in _SUFFIXES:
                 if (inverses / (stem + suffix)).is_file():
                     return inverses / (stem + suffix)
+    if pair.fixed.path == pair.moving.path:  # an image registered to itself is not its own opposite
+        return None
     return find_field(folder, Pair(pair.moving, pair.fixed), protocol).path
 
 

@@ -1,0 +1,123 @@
+"""Protocols and evaluation configs: what is measured on which pair, and what its field is called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iterreg.cli.evaluate import PROTOCOL_NAMES
+from iterreg.dataset import open_dataset
+from iterreg.dataset.base import Pair, Scan
+from iterreg.errors import InputError
+from iterreg.evaluation.fields import find_field, find_reverse
+from iterreg.evaluation.protocols import PROTOCOLS, protocol_named
+from iterreg.evaluation.protocols.config import configs_beside, measures_by_configs, read_config
+
+
+def pair(fixed: str, moving: str, **companions: Any) -> Pair:
+    ends = [Scan(Path(f"{s}_{m}"), s, m, **companions) for s, m in (fixed.split("_"), moving.split("_"))]
+    return Pair(*ends)
+
+
+def test_the_command_knows_every_protocol() -> None:
+    assert set(PROTOCOL_NAMES) == set(PROTOCOLS)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "fixed", "moving", "expected"),
+    [
+        ("lumir25", "0002_0000", "0001_0000", ["disp_0002_0001.nii.gz"]),
+        ("lumir25", "0002_0000", "0001_0001", ["disp_0002_0001.nii.gz"]),
+        ("lumir25", "0002_0001", "0001_0000", ["disp_0002_0001_0001_0000.nii.gz"]),
+        ("learn2reg", "0001_0000", "0001_0001", ["disp_0001_0001.npz", "disp_0001_0000_0001_0001.nii.gz"]),
+        ("learn2reg", "0002_0000", "0001_0000", ["disp_0002_0000_0001_0000.npz"]),
+    ],
+)
+def test_field_names_are_the_evaluators(
+    tmp_path: Path, protocol: str, fixed: str, moving: str, expected: list[str]
+) -> None:
+    rules, one = protocol_named(protocol), pair(fixed, moving)
+    missing = find_field(tmp_path, one, rules)
+    assert missing.path is None
+    assert "is missing" in missing.note
+    for name in reversed(expected):  # the first is the evaluator's favourite
+        (tmp_path / name).touch()
+        found = find_field(tmp_path, one, rules)
+        assert found.path == tmp_path / name
+        assert not found.note
+
+
+def test_an_image_is_not_its_own_opposite(tmp_path: Path) -> None:
+    (tmp_path / "disp_0001_0001.nii.gz").touch()
+    assert find_reverse(tmp_path, pair("0001_0000", "0001_0000"), protocol_named("lumir25")) is None
+    other = pair("0001_0000", "0001_0001")
+    assert find_reverse(tmp_path, other, protocol_named("lumir25")) is None, "0001 <- 0000 has its long name"
+    (tmp_path / "disp_0001_0001_0001_0000.nii.gz").touch()
+    assert find_reverse(tmp_path, other, protocol_named("lumir25")) is not None
+
+
+def test_defaults_follow_the_files() -> None:
+    labelled = pair("0002_0000", "0001_0000", labels=Path("l"))
+    marked = pair("0002_0000", "0001_0000", landmarks=Path("l"))
+    for name, kinds in (("lumir24", ["ndv", "dice", "hd95"]), ("learn2reg", ["sdlogj", "dice", "hd95"])):
+        assert [m.kind for m in protocol_named(name).measures_of(labelled)] == kinds
+    assert [m.kind for m in protocol_named("lumir25").measures_of(marked)] == ["ndv", "tre"]
+    assert protocol_named("lumirage").measures_of(marked) == ()
+
+
+def test_lumir25s_own_configs(data_dir: Path) -> None:
+    folder = data_dir / "lumir25_json"
+    dataset = open_dataset(folder / "LUMIR25_dataset.json")
+    configs = configs_beside(dataset)
+    assert len(configs) == 4
+    by_task: dict[str, set[tuple[str, int]]] = {}
+    for one in dataset.pairs:
+        measures = measures_by_configs(configs, one)
+        by_task.setdefault(one.task, set()).update((m.kind, len(m.labels or ())) for m in measures)
+    scored = {("ndv", 0), ("dice", 133), ("hd95", 133)}
+    assert by_task["landmarks"] == {("ndv", 0), ("tre", 0)}
+    assert by_task["in-domain"] == by_task["high-field"] == by_task["multi-modal"] == scored
+
+
+def write(path: Path, **content: Any) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+ENTRY = {"fixed": "./imagesVal/A_0002_0000.nii.gz", "moving": "./imagesVal/A_0001_0000.nii.gz"}
+DICE = {"name": "DSC", "metric": "dice", "labels": [1, "2"]}
+
+
+def test_a_config(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "c.json",
+        task_name="T",
+        eval_pairs=[ENTRY],
+        evaluation_methods=[DICE],
+        masked_evaluation=True,
+    )
+    config = read_config(path)
+    assert (config.name, config.generic, config.masked) == ("T", True, True)
+    assert config.measures[0].labels == (1, 2)
+    assert config.covers(pair("0002_0000", "0001_0000"))
+    assert not config.covers(pair("0001_0000", "0002_0000"))
+
+
+@pytest.mark.parametrize(
+    ("methods", "pairs", "message"),
+    [
+        ([{"name": "X", "metric": "ssim"}], [ENTRY], "metric"),
+        ([{"name": "X", "metric": "dice"}], [ENTRY], "list of labels"),
+        ([{"name": "X", "metric": "dice", "labels": ["a"]}], [ENTRY], "whole numbers"),
+        ([DICE, DICE], [ENTRY], "twice"),
+        ([DICE], [{"fixed": "a"}], "fixed and moving"),
+        ([DICE], None, "no eval_pairs"),
+    ],
+)
+def test_configs_that_are_none(tmp_path: Path, methods: Any, pairs: Any, message: str) -> None:
+    path = write(tmp_path / "c.json", name="C", eval_pairs=pairs, evaluation_methods=methods)
+    with pytest.raises(InputError, match=message):
+        read_config(path)
