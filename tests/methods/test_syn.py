@@ -26,7 +26,7 @@ from iterreg.toml_parameters import from_mapping, plain
 from iterreg.methods.trial import make_trial
 from iterreg.volume import Grid, Volume
 
-PRESETS = ("cheap", "strong", "lumir24-published", "lumir24-script-today")
+PRESETS = ("cheap", "mi", "strong", "lumir24-published", "lumir24-script-today")
 SHAPE = (32, 30, 28)
 
 # A short schedule that still aligns the phantoms below.
