@@ -81,13 +81,20 @@ def _version(distribution: str) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """One pair to be registered by one arm."""
+    """One pair to be registered by one arm.
+
+    Attributes
+    ----------
+    inverse, momentum
+        Whether these are written beside the field.
+    """
 
     arm: Arm
     pair: Pair
     seed: int
     masks: MaskUse
     inverse: bool
+    momentum: bool = False
 
     @property
     def fixed_mask(self) -> Path | None:

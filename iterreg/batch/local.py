@@ -198,7 +198,7 @@ class _Batch:
     def _ended_meanwhile(self, planned: PlannedJob) -> Ending | None:
         """How another process ended the job since it was planned, None when it did not."""
         name, arm = planned.job.pair.name, planned.job.arm.name
-        state, why = progress_of(planned.folder, planned.hash, planned.job.inverse)
+        state, why = progress_of(planned.folder, planned.hash, planned.job)
         status = planned.folder.read_status() or {}
         if state == "done":
             self.progress.end(name, arm, f"done already {arm} {name} (by another process)")
@@ -243,10 +243,9 @@ class _Batch:
                 "threads": self.plan.threads,
                 "seed": job.seed,
                 "scratch": str(scratch),
-                "field": str(files.unfinished.absolute() / files.field.name),
-                "inverse": str(files.unfinished.absolute() / "inverse" / files.inverse.name)
-                if job.inverse
-                else None,
+                "field": str(files.draft(files.field).absolute()),
+                "inverse": str(files.draft(files.inverse).absolute()) if job.inverse else None,
+                "momentum": str(files.draft(files.momentum).absolute()) if job.momentum else None,
             }
             report = supervise(
                 server,

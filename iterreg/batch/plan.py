@@ -17,7 +17,7 @@ from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome
 from iterreg.jobs.resources import available_cores, available_memory, format_bytes, total_memory
 from iterreg.methods import presets
-from iterreg.methods.base import Cost
+from iterreg.methods.base import Cost, saves_momentum
 from iterreg.volume import Grid, read_grid
 
 __all__ = ["Plan", "PlannedJob", "Settings", "make_plan", "progress"]
@@ -41,6 +41,8 @@ class Settings:
         Which of the data set's masks the similarity is confined to.
     inverse
         Whether inverse fields are written too.
+    momentum
+        Whether the methods that have a momentum save it too.
     cold
         Start each job in a fresh interpreter instead of a warm engine (for honest timing of a single run).
     scratch
@@ -54,6 +56,7 @@ class Settings:
     seed: int = 1
     masks: MaskUse = "none"
     inverse: bool = False
+    momentum: bool = False
     cold: bool = False
     scratch: Path | None = None
 
@@ -147,14 +150,28 @@ def make_plan(
     Raises
     ------
     InputError
-        If two arms would share a folder, or two pairs a field's name.
+        If two arms would share a folder, or two pairs a field's name, or no arm has a momentum to save.
     """
     settings = settings.resolved()
     _refuse_collisions(arms, dataset.pairs)
+    if settings.momentum and not any(saves_momentum(arm.method) for arm in arms):
+        raise InputError(
+            f"no method of {', '.join(arm.name for arm in arms)} has a momentum to save; "
+            "leave out --save-momentum, or add --method lddmm"
+        )
     digests = digests or FileDigests()
     look = _Planner(folder, settings, digests, dataset.promised_shape)
     planned = [
-        look(Job(arm, pair, settings.seed, settings.masks, settings.inverse))
+        look(
+            Job(
+                arm,
+                pair,
+                settings.seed,
+                settings.masks,
+                settings.inverse,
+                settings.momentum and saves_momentum(arm.method),
+            )
+        )
         for arm in arms
         for pair in dataset.pairs
     ]
@@ -212,14 +229,15 @@ class _Planner:
         cost = self._cost(job.arm, fixed, moving)
         cost = replace(cost, memory=max(cost.memory, _frame_memory(fixed, moving, job.inverse)))
         seen = where.status_stamp()
-        state, why = progress(where, identity, job.inverse)
+        state, why = progress(where, identity, job)
         if state != "done" and cost.memory > self._settings.memory:
             state, why = "refused", self._refusal(job.arm, cost.memory, fixed, moving)
-        size = _BYTES_PER_VECTOR * (fixed.size + (moving.size if job.inverse else 0))
+        files = fixed.size + job.inverse * moving.size + job.momentum * fixed.size
+        size = _BYTES_PER_VECTOR * files
         return PlannedJob(job, where, state, why, cost, identity, size, seen, Outcome.OUT_OF_MEMORY)
 
 
-def progress(where: JobFolder, identity: str, inverse: bool) -> tuple[State, str]:
+def progress(where: JobFolder, identity: str, job: Job) -> tuple[State, str]:
     """Whether a job's status proves it done, and why not."""
     status = where.read_status()
     if status is None:
@@ -230,8 +248,10 @@ def progress(where: JobFolder, identity: str, inverse: bool) -> tuple[State, str
         return "changed", "it was done with other parameters, versions or inputs"
     if not _is_whole(where.field, status.get("field")):
         return "again", f"{where.field.name} is missing or not the file that was written"
-    if inverse and not _is_whole(where.inverse, status.get("inverse")):
+    if job.inverse and not _is_whole(where.inverse, status.get("inverse")):
         return "again", "its inverse field is wanted too"
+    if job.momentum and not _is_whole(where.momentum, status.get("momentum")):
+        return "again", "its momentum is wanted too"
     return "done", ""
 
 

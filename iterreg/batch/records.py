@@ -142,7 +142,7 @@ def write_job_record(
         ],
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
-        **{key: facts[key] for key in ("field", "inverse", "folding", "seconds") if key in facts},
+        **{key: facts[key] for key in ("field", "inverse", "momentum", "folding", "seconds") if key in facts},
     }
     if ok:
         planned.folder.finish(_sidecar(job, status, facts, digests or FileDigests()))

@@ -11,6 +11,7 @@
         parameters/                 the parameter files as they were used
         fields/disp_FIX_MOV.nii.gz  in the challenge's format, with a .json sidecar each
         inverse/disp_FIX_MOV.nii.gz on request: moving -> fixed, on the moving grid
+        momentum/FIX_MOV.npz        on request: what `iterreg lddmm shoot` makes both fields of again
         jobs/FIX_MOV/status.json    how it ended, the only proof that a job is done
         jobs/FIX_MOV/log.txt        what the engine printed
         jobs/FIX_MOV/claim-0001     who is working on it now
@@ -77,6 +78,10 @@ class JobFolder:
     def inverse(self) -> Path:
         return self.arm.path / "inverse" / f"disp_{self.pair}.nii.gz"
 
+    @property
+    def momentum(self) -> Path:
+        return self.arm.path / "momentum" / f"{self.pair}.npz"
+
     def status_stamp(self) -> int:
         """When the status was written, in ns by the file server's clock; 0 when there is none."""
         try:
@@ -89,13 +94,18 @@ class JobFolder:
         """Where the job writes; what it leaves there counts for nothing."""
         return self.folder / "unfinished"
 
+    def draft(self, target: Path) -> Path:
+        """Where the job writes a file of its own until that is verified and moved to `target`."""
+        folder = self.unfinished / "inverse" if target == self.inverse else self.unfinished
+        return folder / target.name
+
     def begin(self) -> None:
         """Make room for a new attempt, by the holder of the claim.
 
         The status goes first: from here on nothing claims that the job is done. Then what it proved,
         so that a field in its place always belongs to the status beside it, and what a killed process left.
         """
-        for path in (self.status, self.sidecar, self.field, self.inverse):
+        for path in (self.status, self.sidecar, self.field, self.inverse, self.momentum):
             path.unlink(missing_ok=True)
         for pattern in (".*.partial.*", ".clock-*"):
             for path in self.folder.glob(pattern):
@@ -109,13 +119,10 @@ class JobFolder:
             shutil.rmtree(self.unfinished)
 
     def finish(self, sidecar: Mapping[str, Any]) -> None:
-        """Move a verified field, its inverse where there is one, and its sidecar to their places."""
+        """Move a verified field, what was asked for beside it, and its sidecar to their places."""
         write_json(self.unfinished / self.sidecar.name, sidecar)
-        for source, target in (
-            (self.unfinished / "inverse" / self.inverse.name, self.inverse),
-            (self.unfinished / self.sidecar.name, self.sidecar),
-            (self.unfinished / self.field.name, self.field),
-        ):
+        for target in (self.inverse, self.momentum, self.sidecar, self.field):
+            source = self.draft(target)
             if source.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 move(source, target)

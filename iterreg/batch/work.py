@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import math
 import os
+import pkgutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -37,9 +38,10 @@ def warm(method: str) -> None:
 
 def _import_kernels() -> None:
     """They choose their cache's folder when they are imported; a job's temporary folder must not be it."""
-    import iterreg.kernels.inversion
-    import iterreg.kernels.jacobian
-    import iterreg.kernels.sampling  # noqa: F401
+    import iterreg.kernels
+
+    for module in pkgutil.iter_modules(iterreg.kernels.__path__, "iterreg.kernels."):
+        importlib.import_module(module.name)
 
 
 def _nothing(value: float) -> float:
@@ -53,7 +55,7 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
     ----------
     payload
         What `iterreg.batch.local` put together: method, parameters, files, threads, seed, scratch and
-        the field's (and the inverse's) destination.
+        the destinations of the field, and of its inverse and its momentum where they are wanted.
 
     Returns
     -------
@@ -104,6 +106,8 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
     facts["folding"] = _folding(field, fixed)
     if payload["inverse"] is not None:
         facts |= _inverse(Path(payload["inverse"]), result, field)
+    if payload["momentum"] is not None:
+        facts |= _momentum(Path(payload["momentum"]), result)
     facts["seconds"] = {
         "load": round(loaded - began, 3),
         "register": round(registered - loaded, 3),
@@ -197,3 +201,10 @@ def _inverse(path: Path, result: Registration, field: DisplacementField) -> dict
             "residual_p99.9": _plain(np.percentile(inner, 99.9)),
         }
     }
+
+
+def _momentum(path: Path, result: Registration) -> dict[str, Any]:
+    if result.momentum is None:
+        raise EngineError("the method says that it saves its momentum, but its registration has none")
+    result.momentum.save(path)
+    return {"momentum": _file(path)}

@@ -51,6 +51,10 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--inverse", action="store_true", help="write the inverse fields too")
     group.add_argument(
+        "--save-momentum", action="store_true",
+        help="lddmm: save the momenta too, from which `iterreg lddmm shoot` makes the fields again",
+    )  # fmt: skip
+    group.add_argument(
         "--cold", action="store_true",
         help="a fresh interpreter per job, so that its times include the engine's import",
     )  # fmt: skip
@@ -68,6 +72,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
         seed=args.seed,
         masks=args.masks,
         inverse=args.inverse,
+        momentum=args.save_momentum,
         cold=args.cold,
         scratch=args.scratch,
     )

@@ -26,6 +26,7 @@ COMMANDS = (
     "warp",
     "convert",
     "inspect",
+    "lddmm",
     "methods",
     "doctor",
     "container",

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from iterreg.field import DisplacementField
 from iterreg.volume import Grid, Volume
 
-__all__ = ["Cost", "Method", "Parameters", "Registration", "Task"]
+__all__ = ["Cost", "Method", "Momentum", "Parameters", "Registration", "Task", "saves_momentum"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,14 @@ class Task:
     inverse: bool = False
 
 
+class Momentum(Protocol):
+    """What a field was integrated from, where an engine has such a thing."""
+
+    def save(self, path: Path) -> None:
+        """Write a ``.npz`` from which the engine makes the same field again."""
+        ...
+
+
 @dataclass(frozen=True)
 class Registration:
     """What a method gives back.
@@ -98,11 +106,14 @@ class Registration:
         inverts `field` numerically where an inverse was asked for.
     details
         JSON-serialisable facts for the sidecar (stopping reasons, final metric …).
+    momentum
+        Of a method that `saves_momentum`: saved beside the field where a run asks for it.
     """
 
     field: DisplacementField
     inverse: DisplacementField | None = None
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    momentum: Momentum | None = None
 
 
 @runtime_checkable
@@ -145,3 +156,8 @@ class Method(Protocol):
     def register(self, task: Task, parameters: Parameters) -> Registration:
         """Register one pair. Runs in a child process; standard output and error go to the job's log."""
         ...
+
+
+def saves_momentum(method: Method) -> bool:
+    """Whether a method's registrations come with a momentum: it says so by an attribute of this name."""
+    return bool(getattr(method, "saves_momentum", False))

@@ -232,6 +232,35 @@ def test_an_inverse_asked_for_later_is_done_again(dataset: Dataset, folder: RunF
     assert states(make_plan(dataset, [arm()], folder, Settings())) == ["done"] * 6
 
 
+class Shooting(Priced):
+    """A method with a momentum to save."""
+
+    saves_momentum = True
+
+
+def test_a_momentum_asked_for_later_is_done_again(dataset: Dataset, folder: RunFolder) -> None:
+    """Of the methods that have one; it is no part of what shapes a field."""
+    arms = [
+        arm(name="without"),
+        Arm("shooting", Shooting(), Parameters("", {"memory": GIB})),
+    ]
+    pretend(make_plan(dataset, arms, folder, Settings()))
+    plan = make_plan(dataset, arms, folder, Settings(momentum=True))
+    assert states(plan) == ["done"] * 6 + ["again"] * 6
+    assert "momentum" in plan.jobs[-1].why
+    for planned in plan.todo:
+        planned.folder.momentum.parent.mkdir(exist_ok=True)
+        planned.folder.momentum.write_bytes(b"momentum")
+    pretend(plan, momentum={"bytes": 8})
+    assert states(make_plan(dataset, arms, folder, Settings(momentum=True))) == ["done"] * 12
+    assert states(make_plan(dataset, arms, folder, Settings())) == ["done"] * 12
+
+
+def test_a_momentum_that_no_method_has_is_refused(dataset: Dataset, folder: RunFolder) -> None:
+    with pytest.raises(InputError, match=r"no method of priced has a momentum.*--save-momentum"):
+        make_plan(dataset, [arm()], folder, Settings(momentum=True))
+
+
 # -- what cannot run --------------------------------------------------------------------------------
 
 

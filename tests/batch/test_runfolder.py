@@ -20,7 +20,8 @@ from iterreg.jobs.hashing import digest
 def job(tmp_path: Path) -> JobFolder:
     """A job that was done once, and whose next attempt was killed in the middle of everything."""
     made = RunFolder(tmp_path / "run").arm("syn").job("1_2")
-    for path in (made.status, made.log, made.field, made.sidecar, made.inverse, made.unfinished / "x"):
+    files = (made.status, made.log, made.field, made.sidecar, made.inverse, made.momentum)
+    for path in (*files, made.unfinished / "x"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("old")
     (made.folder / ".1234.partial.status.json").write_text("half")
@@ -37,7 +38,7 @@ def test_a_new_attempt_begins_with_nothing_that_claims_to_be_done(job: JobFolder
     job.begin()
     assert names(job.folder) == ["claim-0001", "log.txt", "unfinished"]
     assert names(job.unfinished) == ["inverse"]
-    assert names(job.arm.fields) == names(job.inverse.parent) == []
+    assert names(job.arm.fields) == names(job.inverse.parent) == names(job.momentum.parent) == []
 
 
 def test_the_status_goes_first(job: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,8 +57,8 @@ def test_the_status_goes_first(job: JobFolder, monkeypatch: pytest.MonkeyPatch) 
 
 def test_finish_moves_all_and_the_field_last(job: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     job.begin()
-    (job.unfinished / job.field.name).write_text("field")
-    (job.unfinished / "inverse" / job.inverse.name).write_text("inverse")
+    for kind in ("field", "inverse", "momentum"):
+        job.draft(getattr(job, kind)).write_text(kind)
     moved: list[str] = []
     replace = Path.replace
 
@@ -68,9 +69,10 @@ def test_finish_moves_all_and_the_field_last(job: JobFolder, monkeypatch: pytest
 
     monkeypatch.setattr(Path, "replace", see)
     job.finish({"outcome": "ok"})
-    assert moved == ["inverse/disp_1_2.nii.gz", "fields/disp_1_2.json", "fields/disp_1_2.nii.gz"]
-    assert job.field.read_text() == "field"
-    assert job.inverse.read_text() == "inverse"
+    assert moved[:2] == ["inverse/disp_1_2.nii.gz", "momentum/1_2.npz"]
+    assert moved[2:] == ["fields/disp_1_2.json", "fields/disp_1_2.nii.gz"]
+    for kind in ("field", "inverse", "momentum"):
+        assert getattr(job, kind).read_text() == kind
     assert json.loads(job.sidecar.read_text()) == {"outcome": "ok"}
     assert names(job.folder) == ["claim-0001", "log.txt"]
 

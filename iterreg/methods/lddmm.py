@@ -1,0 +1,205 @@
+"""iterreg's own LDDMM as a method; `iterreg.lddmm` does the work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from iterreg.errors import InputError
+from iterreg.methods import presets
+from iterreg.methods.base import Cost, Parameters, Registration, Task
+from iterreg.toml_parameters import from_mapping, plain, read_toml
+from iterreg.volume import Grid, Volume
+
+if TYPE_CHECKING:
+    from iterreg.lddmm import Iteration, Result, Settings
+
+__all__ = ["LDDMM"]
+
+DEFAULT_PRESET = "lumir"
+
+_PRINT_EVERY = 5
+_LONGEST_HISTORY = 2000
+"""Evaluations that the sidecar tells of; of more, every second, third … is kept."""
+
+# Measured on pairs of OASIS (160x224x192, 1 mm): seconds of one core for a voxel of the images compared, and for
+# a point of the velocity lattice and a time step.
+_IMAGE_SECONDS = 7e-8
+_FLOW_SECONDS = 1.2e-7
+_SECONDS_TO_START = 2.0
+_SECONDS_A_VOXEL = 5e-7  # to prepare both images, to integrate, write and verify
+# Peak bytes: of the engine with its kernels, for a voxel of both whole images, for a voxel of the images
+# compared, and for a point of the velocity lattice and a time step.
+_ENGINE_BYTES = 260 * 2**20
+_PREPARED_BYTES = 20
+_IMAGE_BYTES = 40
+_FLOW_BYTES = 60
+_MEMORY_MARGIN = 1.08
+_BOX_OF_A_BRAIN = 0.8  # the share of an MNI-sized grid that the box of a skull-stripped brain takes
+_BRAIN_SHARE = 0.28  # and the brain itself
+_HUMAN_BRAIN_MM = 118.0
+
+
+class LDDMM:
+    """Geodesic shooting with a half-way momentum, coarse to fine."""
+
+    name = "lddmm"
+    distributions: tuple[str, ...] = ()
+    saves_momentum = True
+
+    def parameters(self, source: str | None) -> Parameters:
+        """Resolve None (the preset ``lumir``), a preset's name or the path of a TOML file; see `Settings`.
+
+        Raises
+        ------
+        InputError
+            If there is no such preset or file, or a setting is unknown or out of range.
+        """
+        from iterreg.lddmm import Settings
+
+        path = presets.find(self.name, DEFAULT_PRESET if source is None else source)
+        settings = read_toml(path, Settings)
+        return Parameters(preset=path.stem, values=plain(settings), files=(path,))
+
+    def cost(self, parameters: Parameters, fixed: Grid, moving: Grid) -> Cost:
+        """A rough figure: all iterations are used, and the foreground fills the share that a brain does."""
+        return _cost(_settings(parameters), fixed, moving)
+
+    def environment(self, threads: int) -> Mapping[str, str]:
+        return {
+            "NUMBA_NUM_THREADS": str(threads),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+        }
+
+    def warm(self) -> None:
+        # Kernels are compiled, or loaded from the cache, in the children: for that their arguments must be
+        # known, and to run one here would start threads.
+        import iterreg.lddmm  # noqa: F401
+
+    def register(self, task: Task, parameters: Parameters) -> Registration:
+        """Register one pair.
+
+        Raises
+        ------
+        InputError
+            If a mask is empty, an image is not finite, or the images do not meet in the world.
+        """
+        from iterreg.kernels.first_use import announced
+        from iterreg.lddmm import register
+
+        for mask in (task.fixed_mask, task.moving_mask):
+            _refuse_empty(mask)
+        settings = _settings(parameters)
+        with announced(_say):
+            result = register(
+                task.fixed,
+                task.moving,
+                settings,
+                fixed_mask=task.fixed_mask,
+                moving_mask=task.moving_mask,
+                threads=task.threads,
+                callback=_print_now_and_then,
+            )
+            _print_ending(result)
+            inverse = result.inverse() if task.inverse else None
+        return Registration(result.field, inverse, _details(result), momentum=result.transform)
+
+
+def _settings(parameters: Parameters) -> Settings:
+    from iterreg.lddmm import Settings
+
+    return from_mapping(parameters.values, Settings, source=parameters.preset)
+
+
+def _refuse_empty(mask: Volume | None) -> None:
+    if mask is not None and not (mask.array > 0).any():
+        raise InputError(f"{mask.path or 'a mask'}: no voxel of the mask lies on the image; check it")
+
+
+# -- what the log and the sidecar tell ----------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _print_now_and_then(now: Iteration) -> None:
+    if now.iteration % _PRINT_EVERY == 0:
+        _say(
+            f"level {now.level} iteration {now.iteration:3d}: energy {now.energy:.6g} = "
+            f"dissimilarity {now.dissimilarity:.6g} + regularity {now.regularity:.6g}, "
+            f"step {now.step_mm:.3g} mm"
+        )
+
+
+def _print_ending(result: Result) -> None:
+    for number, level in enumerate(result.levels):
+        first, last = level["energy"]
+        spacing = " x ".join(f"{step:.3g}" for step in level["image_spacing_mm"])
+        _say(
+            f"level {number} ({spacing} mm): energy {first:.6g} -> {last:.6g} in {level['iterations']} "
+            f"iterations, stopped by: {level['stopped']}"
+        )
+    if not result.converged:
+        _say("the last level used up its iterations before its energy had settled")
+    calmed = result.unfolding
+    _say(
+        f"geodesic distance {result.distance:.6g}; smallest determinant {calmed['smallest_determinant']:.3g} "
+        f"after {calmed['rounds']} rounds of damping, which kept {calmed['norm_kept']:.2%} of its square"
+    )
+
+
+def _details(result: Result) -> dict[str, Any]:
+    """What the sidecar keeps of a registration."""
+    return {
+        "levels": [dict(level) for level in result.levels],
+        "distance": result.distance,
+        "converged": result.converged,
+        "unfolding": dict(result.unfolding),
+        "history": _history(result.history),
+    }
+
+
+def _history(entries: Sequence[Iteration]) -> dict[str, list[float]]:
+    """Columns, to four or six digits, with a row for each evaluation of the energy or for every n-th."""
+    kept = entries[:: max(1, math.ceil(len(entries) / _LONGEST_HISTORY))]
+    return {
+        "level": [entry.level for entry in kept],
+        "iteration": [entry.iteration for entry in kept],
+        "dissimilarity": _rounded((entry.dissimilarity for entry in kept), 6),
+        "regularity": _rounded((entry.regularity for entry in kept), 6),
+        "step_mm": _rounded((entry.step_mm for entry in kept), 4),
+    }
+
+
+def _rounded(values: Iterable[float], digits: int) -> list[float]:
+    return [float(f"{value:.{digits}g}") for value in values]
+
+
+# -- cost ---------------------------------------------------------------------------------------------
+
+
+def _cost(settings: Settings, fixed: Grid, moving: Grid) -> Cost:
+    extent = np.asarray(fixed.shape) * fixed.spacing
+    scale = 1.0
+    if settings.scale_to_brain:
+        scale = float(np.clip((_BRAIN_SHARE * extent.prod()) ** (1 / 3) / _HUMAN_BRAIN_MM, 0.1, 1.2))
+    # The box of a brain is smaller than the grid, but nothing promises that.
+    size = max(fixed.size, moving.size)
+    seconds, largest = _SECONDS_TO_START + _SECONDS_A_VOXEL * size, 0.0
+    pyramid = settings.pyramid
+    for step, lattice, count in zip(
+        pyramid.image_spacing_mm, pyramid.velocity_spacing_mm, pyramid.iterations, strict=True
+    ):
+        voxels = float(np.prod(extent / np.maximum(step * scale, fixed.spacing)))
+        points = float(np.prod((extent + 2 * settings.padding_mm * scale) / (lattice * scale)))
+        flow = _FLOW_SECONDS * (1 + settings.time_steps) * points
+        seconds += count * (_BOX_OF_A_BRAIN * _IMAGE_SECONDS * voxels + flow)
+        largest = max(largest, _IMAGE_BYTES * voxels + _FLOW_BYTES * (1 + settings.time_steps) * points)
+    memory = _ENGINE_BYTES + _PREPARED_BYTES * (fixed.size + moving.size) + largest
+    return Cost(memory=int(_MEMORY_MARGIN * memory), cpu_seconds=seconds)
