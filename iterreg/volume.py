@@ -247,8 +247,13 @@ def load_image(path: str | Path) -> Volume:
     return Volume(values, grid, Path(path))
 
 
-def load_labels(path: str | Path) -> Volume:
+def load_labels(path: str | Path, *, smallest: bool = False) -> Volume:
     """Load a label volume as int32 (also used for masks and landmark blobs).
+
+    Parameters
+    ----------
+    smallest
+        uint8 instead where it holds every label.
 
     Raises
     ------
@@ -262,8 +267,10 @@ def load_labels(path: str | Path) -> Volume:
             "linear interpolation, resample it again with nearest neighbour"
         )
     limits = np.iinfo(np.int32)
-    if float(array.min()) < limits.min or float(array.max()) > limits.max:
+    low, high = float(array.min()), float(array.max())
+    if low < limits.min or high > limits.max:
         raise InputError(
             f"{path}: holds labels from {array.min()} to {array.max()}, they must fit 32 bits; renumber them"
         )
-    return Volume(np.ascontiguousarray(array, dtype=np.int32), grid, Path(path))
+    dtype = np.uint8 if smallest and low >= 0 and high <= np.iinfo(np.uint8).max else np.int32
+    return Volume(np.ascontiguousarray(array, dtype=dtype), grid, Path(path))
