@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "run"]
 
-METHODS = ("identity", "syn:mi", "elastix:bspline-mi")
+METHODS = ("identity", "syn:mi", "elastix:bspline-mi", "lddmm:fast")
 
 
 def add_parser(subparsers: Subparsers) -> None:
