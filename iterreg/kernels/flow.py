@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from iterreg.kernels._compile import helper, kernel, prange
 
-__all__ = ["carry_momentum", "steepness", "trace"]
+__all__ = ["carry_momentum", "excess_slope", "steepness", "trace"]
 
 Array = NDArray[Any]
 
@@ -187,3 +187,65 @@ def carry_momentum(momentum: Array, displacement: Array) -> Array:
                 out[1, i, j, k] = det * (a01 * m[0, k] + a11 * m[1, k] + a21 * m[2, k])
                 out[2, i, j, k] = det * (a02 * m[0, k] + a12 * m[1, k] + a22 * m[2, k])
     return out
+
+
+@helper
+def _beyond(value, limit):
+    """What a value exceeds a limit by, with its sign."""
+    return value - min(max(value, -limit), limit)
+
+
+@kernel
+def excess_slope(velocity: Array, limit: float) -> tuple[Array, Array]:
+    """How far a velocity's slope goes beyond a limit, and the derivative of that by the velocity.
+
+    The value is ``sum(max(0, |d| - limit)^2) / 2`` over the differences d of each component between
+    neighbours along each axis. It is convex.
+
+    Parameters
+    ----------
+    velocity
+        (3, X, Y, Z) in lattice units.
+    limit
+        Positive.
+
+    Returns
+    -------
+    value
+        (X,) float64, of each slab.
+    derivative
+        (3, X, Y, Z).
+    """
+    _, nx, ny, nz = velocity.shape
+    value = np.zeros(nx)
+    out = np.zeros((3, nx, ny, nz), velocity.dtype)
+    bound = velocity.dtype.type(limit)
+    for i in prange(nx):
+        total = 0.0
+        for c in range(3):
+            v = velocity[c]
+            for j in range(ny):
+                for k in range(nz):
+                    here = v[i, j, k]
+                    slope = velocity.dtype.type(0.0)
+                    if i > 0:
+                        slope += _beyond(here - v[i - 1, j, k], bound)
+                    if j > 0:
+                        slope += _beyond(here - v[i, j - 1, k], bound)
+                    if k > 0:
+                        slope += _beyond(here - v[i, j, k - 1], bound)
+                    if i < nx - 1:
+                        e = _beyond(v[i + 1, j, k] - here, bound)
+                        slope -= e
+                        total += 0.5 * e * e
+                    if j < ny - 1:
+                        e = _beyond(v[i, j + 1, k] - here, bound)
+                        slope -= e
+                        total += 0.5 * e * e
+                    if k < nz - 1:
+                        e = _beyond(v[i, j, k + 1] - here, bound)
+                        slope -= e
+                        total += 0.5 * e * e
+                    out[c, i, j, k] = slope
+        value[i] = total
+    return value, out

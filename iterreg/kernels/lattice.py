@@ -54,28 +54,50 @@ def _blend_row(plane, first, weights, j, out):
 
 
 @helper
-def _sample(image, x, y, z):
-    """Trilinear sample, the nearest border voxel beyond the border."""
-    mx, my, mz = image.shape
-    x = min(max(x, np.float32(0.0)), np.float32(mx - 1))
-    y = min(max(y, np.float32(0.0)), np.float32(my - 1))
-    z = min(max(z, np.float32(0.0)), np.float32(mz - 1))
-    i = min(int(x), max(mx - 2, 0))
-    j = min(int(y), max(my - 2, 0))
-    k = min(int(z), max(mz - 2, 0))
-    fx = x - np.float32(i)
-    fy = y - np.float32(j)
-    fz = z - np.float32(k)
-    i1 = min(i + 1, mx - 1)
-    j1 = min(j + 1, my - 1)
-    k1 = min(k + 1, mz - 1)
-    c00 = image[i, j, k] + (image[i, j, k1] - image[i, j, k]) * fz
-    c01 = image[i, j1, k] + (image[i, j1, k1] - image[i, j1, k]) * fz
-    c10 = image[i1, j, k] + (image[i1, j, k1] - image[i1, j, k]) * fz
-    c11 = image[i1, j1, k] + (image[i1, j1, k1] - image[i1, j1, k]) * fz
-    c0 = c00 + (c01 - c00) * fy
-    c1 = c10 + (c11 - c10) * fy
-    return c0 + (c1 - c0) * fx
+def _blend_line(row, first, weights, out):
+    """Blend four z values of `row` for every image index into `out` (3, n)."""
+    for k in range(out.shape[1]):
+        f = np.uint32(first[k])
+        w0, w1, w2, w3 = weights[k, 0], weights[k, 1], weights[k, 2], weights[k, 3]
+        g, h, m = f + np.uint32(1), f + np.uint32(2), f + np.uint32(3)
+        for c in range(3):
+            out[c, k] = w0 * row[c, f] + w1 * row[c, g] + w2 * row[c, h] + w3 * row[c, m]
+
+
+@helper
+def _sample_row(flat, shape, at, out):
+    """Trilinear samples at a row of points, the nearest border voxel beyond the border.
+
+    `flat` is the image with its axes in one; `at` is (3, N). Unsigned indices and one flat axis let the
+    compiler fetch many points at once.
+    """
+    nx, ny, nz = shape
+    # An axis of one voxel has no neighbour to go to.
+    next_z = np.uint32(1 if nz > 1 else 0)
+    next_y = np.uint32(nz if ny > 1 else 0)
+    next_x = np.uint32(ny * nz if nx > 1 else 0)
+    top_x, top_y, top_z = np.int32(max(nx - 2, 0)), np.int32(max(ny - 2, 0)), np.int32(max(nz - 2, 0))
+    for k in range(at.shape[1]):
+        x = min(max(at[0, k], np.float32(0.0)), np.float32(nx - 1))
+        y = min(max(at[1, k], np.float32(0.0)), np.float32(ny - 1))
+        z = min(max(at[2, k], np.float32(0.0)), np.float32(nz - 1))
+        i = min(np.int32(x), top_x)
+        j = min(np.int32(y), top_y)
+        m = min(np.int32(z), top_z)
+        fx = x - np.float32(i)
+        fy = y - np.float32(j)
+        fz = z - np.float32(m)
+        p = np.uint32((i * np.int32(ny) + j) * np.int32(nz) + m)
+        q = p + next_y
+        r = p + next_x
+        s = r + next_y
+        c00 = flat[p] + (flat[p + next_z] - flat[p]) * fz
+        c01 = flat[q] + (flat[q + next_z] - flat[q]) * fz
+        c10 = flat[r] + (flat[r + next_z] - flat[r]) * fz
+        c11 = flat[s] + (flat[s + next_z] - flat[s]) * fz
+        c0 = c00 + (c01 - c00) * fy
+        c1 = c10 + (c11 - c10) * fy
+        out[k] = c0 + (c1 - c0) * fx
 
 
 @kernel
@@ -109,11 +131,12 @@ def warp_through_lattice(
     """
     nx, ny, nz = out.shape
     _, _, py, pz = values.shape
-    real = out.dtype.type
+    flat = image.reshape(image.size)
     for i in prange(nx):
         plane = np.empty((3, py, pz), values.dtype)
         row = np.empty((3, pz), values.dtype)
         line = np.empty((3, nz), values.dtype)
+        at = np.empty((3, nz), values.dtype)
         _blend_plane(values, x_first, x_weights, i, plane)
         m = matrix
         for j in range(ny):
@@ -121,21 +144,13 @@ def warp_through_lattice(
             bx = m[0, 0] * i + m[0, 1] * j + m[0, 3]
             by = m[1, 0] * i + m[1, 1] * j + m[1, 3]
             bz = m[2, 0] * i + m[2, 1] * j + m[2, 3]
-            for c in range(3):
-                for k in range(nz):
-                    f = z_first[k]
-                    line[c, k] = (
-                        z_weights[k, 0] * row[c, f]
-                        + z_weights[k, 1] * row[c, f + 1]
-                        + z_weights[k, 2] * row[c, f + 2]
-                        + z_weights[k, 3] * row[c, f + 3]
-                    )
+            _blend_line(row, z_first, z_weights, line)
             for k in range(nz):
                 ux, uy, uz = line[0, k], line[1, k], line[2, k]
-                x = real(bx + m[0, 2] * k + m[0, 4] * ux + m[0, 5] * uy + m[0, 6] * uz)
-                y = real(by + m[1, 2] * k + m[1, 4] * ux + m[1, 5] * uy + m[1, 6] * uz)
-                z = real(bz + m[2, 2] * k + m[2, 4] * ux + m[2, 5] * uy + m[2, 6] * uz)
-                out[i, j, k] = _sample(image, x, y, z)
+                at[0, k] = bx + m[0, 2] * k + m[0, 4] * ux + m[0, 5] * uy + m[0, 6] * uz
+                at[1, k] = by + m[1, 2] * k + m[1, 4] * ux + m[1, 5] * uy + m[1, 6] * uz
+                at[2, k] = bz + m[2, 2] * k + m[2, 4] * ux + m[2, 5] * uy + m[2, 6] * uz
+            _sample_row(flat, image.shape, at, out[i, j])
 
 
 @kernel
@@ -167,18 +182,14 @@ def upsample(
     for i in prange(nx):
         plane = np.empty((3, py, pz), values.dtype)
         row = np.empty((3, pz), values.dtype)
+        line = np.empty((3, nz), values.dtype)
         _blend_plane(values, x_first, x_weights, i, plane)
         for j in range(ny):
             _blend_row(plane, y_first, y_weights, j, row)
+            _blend_line(row, z_first, z_weights, line)
             for k in range(nz):
-                f = z_first[k]
                 for c in range(3):
-                    out[i, j, k, c] = (
-                        z_weights[k, 0] * row[c, f]
-                        + z_weights[k, 1] * row[c, f + 1]
-                        + z_weights[k, 2] * row[c, f + 2]
-                        + z_weights[k, 3] * row[c, f + 3]
-                    )
+                    out[i, j, k, c] = line[c, k]
     return out
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from iterreg.kernels import flow as kernels
 from iterreg.lddmm.geodesic import shoot
 from iterreg.lddmm.lattice import Interpolation, Lattice
 from iterreg.lddmm.pyramid import LevelImage
@@ -31,20 +32,22 @@ class Evaluation:
 
     Attributes
     ----------
-    dissimilarity, regularity
-        The two terms, the latter with its weight.
+    dissimilarity, regularity, steepness
+        The three terms, with their weights.
     force
-        (3, x, y, z) minus the gradient of the dissimilarity by the momentum's own velocity, as a momentum.
+        (3, x, y, z) minus the gradient of dissimilarity and steepness by the momentum's own velocity, as a
+        momentum.
     """
 
     dissimilarity: float
     regularity: float
+    steepness: float
     force: Array
 
     @property
     def energy(self) -> float:
         """What is minimised."""
-        return self.dissimilarity + self.regularity
+        return self.dissimilarity + self.regularity + self.steepness
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Objective:
         Optional fixed and moving masks, carried along with the images: they multiply the weight.
     matrices
         (3, 4) from the fixed frame's millimetres to voxels of the full fixed and moving images.
-    energy_weight, symmetric, time_steps
+    energy_weight, slope_weight, slope_limit, symmetric, time_steps
         See `Settings`.
     """
 
@@ -106,11 +109,14 @@ class Objective:
         masks: tuple[LevelImage | None, LevelImage | None],
         matrices: tuple[Array, Array],
         energy_weight: float,
+        slope_weight: float,
+        slope_limit: float,
         symmetric: bool,
         time_steps: int,
     ) -> None:
         self.channels, self.smoother = channels, smoother
         self.energy_weight, self.symmetric, self.time_steps = energy_weight, symmetric, time_steps
+        self.slope_weight, self.slope_limit = slope_weight, slope_limit
         self._interpolation = Interpolation(smoother.lattice, lattice, weight.dtype)
         self._weight, self._masks, self._matrices = weight, masks, matrices
         self._warped = [np.empty(lattice.shape, weight.dtype) for _ in range(2)]
@@ -144,7 +150,14 @@ class Objective:
             if found.by_fixed is not None:
                 force += factor * self._interpolation.pool_force(found.by_fixed, fixed)
         regularity = 0.5 * self.energy_weight * inner(momentum, velocity)
-        return Evaluation(dissimilarity, regularity, force)
+        steepness = 0.0
+        if self.slope_weight > 0:
+            lattice = self.smoother.lattice
+            unit = momentum.dtype.type(1.0 / lattice.spacing[0])
+            excess, derivative = kernels.excess_slope(velocity * unit, self.slope_limit)
+            steepness = self.slope_weight * lattice.cell * float(excess.sum())
+            force -= momentum.dtype.type(self.slope_weight * lattice.cell) * unit * derivative
+        return Evaluation(dissimilarity, regularity, steepness, force)
 
     def _forward(self, momentum: Array, velocity: Array, steps: int, duration: float) -> Array:
         return shoot(momentum, self.smoother, steps=steps, duration=duration, velocity=velocity).forward()

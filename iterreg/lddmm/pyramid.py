@@ -94,13 +94,25 @@ def foreground(image: Volume) -> NDArray[np.bool_]:
     return inside if inside.mean() > 0.01 else np.ones_like(inside)
 
 
-def standardised(image: Volume, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Intensities with zero mean and unit standard deviation over the foreground."""
+def standardised(
+    image: Volume, inside: NDArray[np.bool_], quantiles: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Clipped intensities with zero mean and unit standard deviation over the foreground.
+
+    Parameters
+    ----------
+    quantiles
+        Of the foreground's intensities; 0 and 1 clip nothing.
+    """
     values = image.array[inside].astype(np.float64)
+    low, high = np.quantile(values, quantiles)
+    if quantiles[0] == 0:
+        low = min(low, float(image.array.min()))
+    np.clip(values, low, high, out=values)
     scale = values.std()
     if not scale > 0:
         scale = 1.0
-    return np.asarray((image.array - values.mean()) / scale, dtype=np.float32)
+    return np.asarray((np.clip(image.array, low, high) - values.mean()) / scale, dtype=np.float32)
 
 
 def image_levels(array: Array, spacing: Sequence[float], targets: Sequence[float]) -> list[LevelImage]:

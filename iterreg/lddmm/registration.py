@@ -129,8 +129,7 @@ def register(
         region=region,
         grids=grids,
         channels=tuple(
-            (standardised(f, foreground(f)), standardised(m, foreground(m)))
-            for f, m in zip(fixed_images, moving_images, strict=True)
+            _standardised(f, m, settings) for f, m in zip(fixed_images, moving_images, strict=True)
         ),
         shares=shares,
         support=_support(inside, grids, _MASK_REACH_MM * scale),
@@ -273,6 +272,8 @@ class _Problem:
             masks=masks,
             matrices=(matrices[0], matrices[1]),
             energy_weight=self.settings.energy_weight,
+            slope_weight=self.settings.slope_weight,
+            slope_limit=self.settings.slope_limit,
             symmetric=self.settings.symmetric,
             time_steps=self.settings.time_steps,
         )
@@ -298,6 +299,11 @@ def _report(images: Lattice, velocities: Lattice, descent: Descent) -> dict[str,
         "step_mm": descent.history[-1].step_mm,
         "stopped": descent.stopped,
     }
+
+
+def _standardised(fixed: Volume, moving: Volume, settings: Settings) -> tuple[Array, Array]:
+    made = (standardised(image, foreground(image), settings.winsorize) for image in (fixed, moving))
+    return next(made), next(made)
 
 
 def _channels(images: Volume | Sequence[Volume]) -> list[Volume]:

@@ -27,8 +27,8 @@ Array = NDArray[Any]
 _ENOUGH = 0.01
 """Determinants below this, relative to no deformation, are mended: above zero with room for rounding."""
 
-_REACH_MM = 3.0
-_DAMPING = 0.2
+_REACH_MM = 2.0
+_DAMPING = 0.15
 _ROUNDS = 40
 
 
