@@ -1,9 +1,9 @@
 """Keeps the written field free of folding by calming the geodesic, never the field.
 
 The flow itself cannot fold, but a field sampled on a voxel grid can: where it compresses or shears strongly
-within a voxel, one of the ten finite-difference determinants may be negative. There the momentum is damped a
-little, the geodesic shot again, and the field looked at anew. What is written is always the plain flow of
-the momentum that is saved.
+within a voxel, one of the ten finite-difference determinants may be negative. There the momentum is damped
+a little, the geodesic shot again, and the field looked at anew; each round is firmer than the last. What is
+written is always the plain flow of the momentum that is saved.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _ENOUGH = 0.01
 
 _REACH_MM = 2.0
 _DAMPING = 0.15
+_HARDER = 1.3
 _ROUNDS = 40
 
 
@@ -51,7 +52,8 @@ def unfold(transform: Transform) -> tuple[Transform, DisplacementField, Mapping[
         if lowest >= _ENOUGH or rounds == _ROUNDS:
             break
         bump = _around(determinant < _ENOUGH, transform)
-        calmer = transform.momentum * (1 - np.float32(_DAMPING) * bump)
+        damping = np.float32(min(_DAMPING * _HARDER**rounds, 0.8))
+        calmer = transform.momentum * (1 - damping * bump)
         transform = replace(transform, momentum=calmer.astype(transform.momentum.dtype))
     kept = (transform.distance / before) ** 2 if before > 0 else 1.0
     return transform, field, {"rounds": rounds, "norm_kept": kept, "smallest_determinant": lowest}
@@ -70,7 +72,7 @@ def _around(places: NDArray[np.bool_], transform: Transform) -> Array:
     index = np.clip(np.rint(moved).astype(int), 0, np.asarray(lattice.shape) - 1)
     marks = np.zeros(lattice.shape, np.float32)
     marks[tuple(index.T)] = 1.0
-    sigma = _REACH_MM / spacing
+    sigma = np.maximum(_REACH_MM / spacing, 0.8)
     blurred = ndimage.gaussian_filter(marks, sigma, truncate=3.0)
-    peak = float(np.prod(1.0 / (np.sqrt(2 * np.pi) * np.maximum(sigma, 0.4))))
+    peak = float(np.prod(1.0 / (np.sqrt(2 * np.pi) * sigma)))
     return np.asarray(np.minimum(blurred / peak, 1.0))
