@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,8 +133,8 @@ def _print_now_and_then(now: Iteration) -> None:
     if now.iteration % _PRINT_EVERY == 0:
         _say(
             f"level {now.level} iteration {now.iteration:3d}: energy {now.energy:.6g} = "
-            f"dissimilarity {now.dissimilarity:.6g} + regularity {now.regularity:.6g}, "
-            f"step {now.step_mm:.3g} mm"
+            f"dissimilarity {now.dissimilarity:.6g} + regularity {now.regularity:.6g} "
+            f"+ steepness {now.steepness:.6g}, step {now.step_mm:.3g} mm"
         )
 
 
@@ -166,19 +167,14 @@ def _details(result: Result) -> dict[str, Any]:
 
 
 def _history(entries: Sequence[Iteration]) -> dict[str, list[float]]:
-    """Columns, to four or six digits, with a row for each evaluation of the energy or for every n-th."""
+    """Columns, to six digits, with a row for each evaluation of the energy or for every n-th."""
     kept = entries[:: max(1, math.ceil(len(entries) / _LONGEST_HISTORY))]
-    return {
-        "level": [entry.level for entry in kept],
-        "iteration": [entry.iteration for entry in kept],
-        "dissimilarity": _rounded((entry.dissimilarity for entry in kept), 6),
-        "regularity": _rounded((entry.regularity for entry in kept), 6),
-        "step_mm": _rounded((entry.step_mm for entry in kept), 4),
-    }
+    columns = [field.name for field in dataclasses.fields(kept[0])] if kept else []
+    return {name: [_rounded(getattr(entry, name)) for entry in kept] for name in columns}
 
 
-def _rounded(values: Iterable[float], digits: int) -> list[float]:
-    return [float(f"{value:.{digits}g}") for value in values]
+def _rounded(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
 # -- cost ---------------------------------------------------------------------------------------------
