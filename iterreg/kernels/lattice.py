@@ -250,6 +250,9 @@ def pool_force(
                     force[1, k] = h * (over[k] - under[k]) * scale[1]
                 for k in range(1, nz - 1):
                     force[2, k] = d[k] * np.float32(0.5) * (here[k + 1] - here[k - 1]) * scale[2]
+                for k in (0, nz - 1):
+                    change = here[min(k + 1, nz - 1)] - here[max(k - 1, 0)]
+                    force[2, k] = d[k] * np.float32(0.5) * change * scale[2]
                 f = y_first[j]
                 for c in range(3):
                     for t in range(4):

@@ -83,7 +83,7 @@ def test_trace_equals_its_twin(
 
 
 def test_trace_follows_a_linear_velocity_to_second_order() -> None:
-    """The flow of ``v(x) = A (x - c)`` is a matrix exponential; halving the step divides the error by four."""
+    """The flow of ``A (x - c)`` is a matrix exponential; half the step makes a quarter of the error."""
     shape, centre = (21, 21, 21), np.full(3, 10.0)
     matrix = np.array([[0.1, -0.5, 0.0], [0.4, -0.2, 0.1], [0.0, 0.2, 0.1]])
     places = np.moveaxis(np.indices(shape), 0, -1) - centre
