@@ -196,16 +196,18 @@ def _beyond(value, limit):
 
 
 @kernel
-def excess_slope(velocity: Array, limit: float) -> tuple[Array, Array]:
+def excess_slope(velocity: Array, weight: Array, limit: float) -> tuple[Array, Array]:
     """How far a velocity's slope goes beyond a limit, and the derivative of that by the velocity.
 
-    The value is ``sum(max(0, |d| - limit)^2) / 2`` over the differences d of each component between
-    neighbours along each axis. It is convex.
+    The value is ``sum(w max(0, |d| - limit)^2) / 2`` over the differences d of each component between
+    neighbours along each axis, w the mean of the neighbours' weights. It is convex.
 
     Parameters
     ----------
     velocity
         (3, X, Y, Z) in lattice units.
+    weight
+        (X, Y, Z), not negative.
     limit
         Positive.
 
@@ -220,6 +222,8 @@ def excess_slope(velocity: Array, limit: float) -> tuple[Array, Array]:
     value = np.zeros(nx)
     out = np.zeros((3, nx, ny, nz), velocity.dtype)
     bound = velocity.dtype.type(limit)
+    half = velocity.dtype.type(0.5)
+    w = weight
     for i in prange(nx):
         total = 0.0
         for c in range(3):
@@ -227,25 +231,29 @@ def excess_slope(velocity: Array, limit: float) -> tuple[Array, Array]:
             for j in range(ny):
                 for k in range(nz):
                     here = v[i, j, k]
+                    own = w[i, j, k]
                     slope = velocity.dtype.type(0.0)
                     if i > 0:
-                        slope += _beyond(here - v[i - 1, j, k], bound)
+                        slope += half * (own + w[i - 1, j, k]) * _beyond(here - v[i - 1, j, k], bound)
                     if j > 0:
-                        slope += _beyond(here - v[i, j - 1, k], bound)
+                        slope += half * (own + w[i, j - 1, k]) * _beyond(here - v[i, j - 1, k], bound)
                     if k > 0:
-                        slope += _beyond(here - v[i, j, k - 1], bound)
+                        slope += half * (own + w[i, j, k - 1]) * _beyond(here - v[i, j, k - 1], bound)
                     if i < nx - 1:
                         e = _beyond(v[i + 1, j, k] - here, bound)
-                        slope -= e
-                        total += 0.5 * e * e
+                        f = half * (own + w[i + 1, j, k])
+                        slope -= f * e
+                        total += 0.5 * f * e * e
                     if j < ny - 1:
                         e = _beyond(v[i, j + 1, k] - here, bound)
-                        slope -= e
-                        total += 0.5 * e * e
+                        f = half * (own + w[i, j + 1, k])
+                        slope -= f * e
+                        total += 0.5 * f * e * e
                     if k < nz - 1:
                         e = _beyond(v[i, j, k + 1] - here, bound)
-                        slope -= e
-                        total += 0.5 * e * e
+                        f = half * (own + w[i, j, k + 1])
+                        slope -= f * e
+                        total += 0.5 * f * e * e
                     out[c, i, j, k] = slope
         value[i] = total
     return value, out

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from iterreg.kernels import flow as kernels
 from iterreg.lddmm.reproducing_kernel import Smoother
 
-__all__ = ["Geodesic", "shoot"]
+__all__ = ["Geodesic", "shoot", "shoot_apart"]
 
 Array = NDArray[Any]
 
@@ -38,10 +38,14 @@ class Geodesic:
         One (3, x, y, z) array for each step, in lattice spacings for a unit of time.
     step
         Time of a step.
+    first
+        The displacements of lattice points one step ahead and one step back along the first velocity, where
+        they are known already.
     """
 
     velocities: tuple[Array, ...]
     step: float
+    first: tuple[Array, Array] | None = None
 
     def forward(self, start: Array | None = None) -> Array:
         """Displacement of lattice points from the start to the end of the flow.
@@ -51,15 +55,25 @@ class Geodesic:
         start
             (3, x, y, z) lattice spacings: where the points stand already; the points themselves if None.
         """
+        if start is None and self.first is not None:
+            return _trace(self.velocities[1:], self.step, self.first[0])
         return _trace(self.velocities, self.step, start)
 
     def backward(self, start: Array | None = None) -> Array:
         """Displacement of lattice points from the end to the start of the flow; `start` as in `forward`."""
+        if start is None and self.first is not None and len(self.velocities) == 1:
+            return self.first[1]
         return _trace(self.velocities[::-1], -self.step, start)
 
 
 def shoot(
-    momentum: Array, smoother: Smoother, *, steps: int, duration: float = 1.0, velocity: Array | None = None
+    momentum: Array,
+    smoother: Smoother,
+    *,
+    steps: int,
+    duration: float = 1.0,
+    velocity: Array | None = None,
+    first: tuple[Array, Array] | None = None,
 ) -> Geodesic:
     """Follow the geodesic that starts with a momentum.
 
@@ -73,15 +87,44 @@ def shoot(
         How far to go, 1 being the geodesic's own length.
     velocity
         ``smoother(momentum)``, when the caller has it.
+    first
+        See `Geodesic`, when the caller has it.
     """
     step = duration / steps
     unit = momentum.dtype.type(1.0 / smoother.lattice.spacing[0])
     now = (smoother(momentum) if velocity is None else velocity) * unit
     velocities = [now]
     for _ in range(steps - 1):
-        back = Geodesic(tuple(velocities), step).backward()
+        back = Geodesic(tuple(velocities), step, first).backward()
         velocities.append(smoother(kernels.carry_momentum(momentum, back)) * unit)
-    return Geodesic(tuple(velocities), step)
+    return Geodesic(tuple(velocities), step, first)
+
+
+def shoot_apart(
+    momentum: Array, smoother: Smoother, *, steps: int, velocity: Array | None = None
+) -> tuple[Geodesic, Geodesic]:
+    """Follow a geodesic half-way back and half-way on from its middle, where its momentum is known.
+
+    Both halves start along the same velocity, the one against it, so that their first steps are shared.
+
+    Parameters
+    ----------
+    momentum, smoother, velocity
+        As in `shoot`.
+    steps
+        Of each half.
+
+    Returns
+    -------
+    To the geodesic's start, and to its end.
+    """
+    velocity = smoother(momentum) if velocity is None else velocity
+    unit = momentum.dtype.type(1.0 / smoother.lattice.spacing[0])
+    one = Geodesic((velocity * unit,), 0.5 / steps)
+    ahead, behind = one.forward(), one.backward()
+    back = shoot(-momentum, smoother, steps=steps, duration=0.5, velocity=-velocity, first=(behind, ahead))
+    on = shoot(momentum, smoother, steps=steps, duration=0.5, velocity=velocity, first=(ahead, behind))
+    return back, on
 
 
 def _trace(velocities: tuple[Array, ...], step: float, start: Array | None) -> Array:

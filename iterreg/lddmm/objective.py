@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.kernels import flow as kernels
-from iterreg.lddmm.geodesic import shoot
+from iterreg.lddmm.geodesic import shoot, shoot_apart
 from iterreg.lddmm.lattice import Interpolation, Lattice
 from iterreg.lddmm.pyramid import LevelImage
 from iterreg.lddmm.reproducing_kernel import Smoother
@@ -97,6 +97,12 @@ class Objective:
         (3, 4) from the fixed frame's millimetres to voxels of the full fixed and moving images.
     energy_weight, slope_weight, slope_limit, symmetric, time_steps
         See `Settings`.
+
+    Attributes
+    ----------
+    calm
+        (x, y, z) between 0 and 1: where on the velocity lattice steep velocities are penalised; None:
+        nowhere.
     """
 
     def __init__(
@@ -117,6 +123,7 @@ class Objective:
         self.channels, self.smoother = channels, smoother
         self.energy_weight, self.symmetric, self.time_steps = energy_weight, symmetric, time_steps
         self.slope_weight, self.slope_limit = slope_weight, slope_limit
+        self.calm: Array | None = None
         self._interpolation = Interpolation(smoother.lattice, lattice, weight.dtype)
         self._weight, self._masks, self._matrices = weight, masks, matrices
         self._warped = [np.empty(lattice.shape, weight.dtype) for _ in range(2)]
@@ -131,12 +138,11 @@ class Objective:
             (3, x, y, z) m and K m.
         """
         if self.symmetric:
-            half = self.time_steps // 2
-            to_moving = self._forward(momentum, velocity, half, 0.5)
-            to_fixed = self._forward(-momentum, -velocity, half, 0.5)
+            back, on = shoot_apart(momentum, self.smoother, steps=self.time_steps // 2, velocity=velocity)
+            to_fixed, to_moving = back.forward(), on.forward()
         else:
-            to_moving = self._forward(momentum, velocity, self.time_steps, 1.0)
-            to_fixed = None
+            whole = shoot(momentum, self.smoother, steps=self.time_steps, velocity=velocity)
+            to_fixed, to_moving = None, whole.forward()
         weight = self._carried_weight(to_fixed, to_moving)
         dissimilarity, force = 0.0, np.zeros_like(momentum)
         for number, channel in enumerate(self.channels):
@@ -151,16 +157,13 @@ class Objective:
                 force += factor * self._interpolation.pool_force(found.by_fixed, fixed)
         regularity = 0.5 * self.energy_weight * inner(momentum, velocity)
         steepness = 0.0
-        if self.slope_weight > 0:
+        if self.calm is not None:
             lattice = self.smoother.lattice
             unit = momentum.dtype.type(1.0 / lattice.spacing[0])
-            excess, derivative = kernels.excess_slope(velocity * unit, self.slope_limit)
+            excess, derivative = kernels.excess_slope(velocity * unit, self.calm, self.slope_limit)
             steepness = self.slope_weight * lattice.cell * float(excess.sum())
             force -= momentum.dtype.type(self.slope_weight * lattice.cell) * unit * derivative
         return Evaluation(dissimilarity, regularity, steepness, force)
-
-    def _forward(self, momentum: Array, velocity: Array, steps: int, duration: float) -> Array:
-        return shoot(momentum, self.smoother, steps=steps, duration=duration, velocity=velocity).forward()
 
     def _fixed(self, number: int, channel: Channel, displacement: Array | None) -> Array:
         """The fixed image where the images meet; it stays where it is unless the form is symmetric."""

@@ -17,6 +17,9 @@ __all__ = ["Descent", "Iteration", "descend"]
 
 Array = NDArray[Any]
 
+_WATCH_EVERY = 5
+"""Iterations between looks at the field that a momentum makes."""
+
 _SMALLEST_STEP = 0.02
 """Share of the first trust radius below which a level has converged."""
 
@@ -76,6 +79,7 @@ def descend(
     step_mm: float,
     level: int = 0,
     callback: Callable[[Iteration], None] | None = None,
+    watch: Callable[[Array], bool] | None = None,
 ) -> Descent:
     """Lower the energy from a momentum.
 
@@ -91,6 +95,8 @@ def descend(
         The most evaluations of the energy.
     step_mm
         The first trust radius.
+    watch
+        Called now and then with the momentum; says whether it has changed the objective.
     """
     smooth = objective.smoother
     weight = momentum.dtype.type(objective.energy_weight)
@@ -103,6 +109,9 @@ def descend(
     energies: list[float] = []
     stopped = "iterations"
     for number in range(iterations):
+        if watch is not None and number % _WATCH_EVERY == _WATCH_EVERY - 1 and watch(momentum):
+            best = None
+            energies.clear()
         found = objective.evaluate(momentum, velocity)
         now = Iteration(level, number, found.dissimilarity, found.regularity, found.steepness, moved)
         history.append(now)

@@ -20,7 +20,7 @@ from iterreg.lddmm.reproducing_kernel import Smoother
 from iterreg.lddmm.settings import Settings
 from iterreg.lddmm.similarity import LNCC, SSD, Similarity
 from iterreg.lddmm.transform import Transform
-from iterreg.lddmm.unfolding import unfold
+from iterreg.lddmm.unfolding import Watch, unfold
 from iterreg.volume import FloatArray, Grid, Volume
 
 __all__ = ["Result", "register"]
@@ -187,6 +187,8 @@ class _Problem:
             )
             if limit == 0:
                 continue
+            # Only the finest velocities make fields that may fold.
+            finest = number == len(pyramid.iterations) - 1 and settings.slope_weight > 0
             descent = descend(
                 objective,
                 momentum,
@@ -195,13 +197,19 @@ class _Problem:
                 step_mm=settings.optimizer.step_mm * self.scale,
                 level=number,
                 callback=callback,
+                watch=Watch(objective, self._transform(momentum, smoother)) if finest else None,
             )
             momentum, stopped = descent.momentum, descent.stopped
             history += descent.history
             reports.append(_report(lattice, smoother.lattice, descent))
         assert smoother is not None
         assert momentum is not None
-        transform = Transform(
+        transform, field, unfolding = unfold(self._transform(momentum, smoother))
+        return Result(field, transform, tuple(reports), tuple(history), stopped != "iterations", unfolding)
+
+    def _transform(self, momentum: Array, smoother: Smoother) -> Transform:
+        settings = self.settings
+        return Transform(
             momentum=momentum,
             lattice=smoother.lattice,
             kernel=settings.kernel.build().scaled(self.scale),
@@ -211,8 +219,6 @@ class _Problem:
             moving=self.grids[1],
             threads=self.threads,
         )
-        transform, field, unfolding = unfold(transform)
-        return Result(field, transform, tuple(reports), tuple(history), stopped != "iterations", unfolding)
 
     def _levels(
         self, spacings: Sequence[float], pair: tuple[Array, Array]

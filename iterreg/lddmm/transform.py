@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
 from iterreg.jobs.atomic import atomic_path
-from iterreg.lddmm.geodesic import Geodesic, shoot
+from iterreg.lddmm.geodesic import Geodesic, shoot, shoot_apart
 from iterreg.lddmm.lattice import Interpolation, Lattice
 from iterreg.lddmm.objective import inner
 from iterreg.lddmm.reproducing_kernel import GaussianSum, ReproducingKernel, Smoother, Sobolev
@@ -80,14 +80,7 @@ class Transform:
         if not self.symmetric:
             whole = shoot(self.momentum, self.smoother, steps=self.time_steps, velocity=self.velocity)
             return None, whole
-        half = self.time_steps // 2
-        to_fixed, to_moving = (
-            shoot(
-                sign * self.momentum, self.smoother, steps=half, duration=0.5, velocity=sign * self.velocity
-            )
-            for sign in (np.float32(-1.0), np.float32(1.0))
-        )
-        return to_fixed, to_moving
+        return shoot_apart(self.momentum, self.smoother, steps=self.time_steps // 2, velocity=self.velocity)
 
     def displacement(self) -> Array:
         """(3, x, y, z) lattice spacings: from the fixed image to the moving one."""

@@ -18,14 +18,18 @@ from scipy import ndimage
 
 from iterreg.field import DisplacementField
 from iterreg.kernels.jacobian import smallest_determinant
+from iterreg.lddmm.objective import Objective
 from iterreg.lddmm.transform import Transform
 
-__all__ = ["unfold"]
+__all__ = ["Watch", "unfold"]
 
 Array = NDArray[Any]
 
 _ENOUGH = 0.01
 """Determinants below this, relative to no deformation, are mended: above zero with room for rounding."""
+
+_NEAR = 0.03
+"""Determinants below this are watched while the momentum is still sought."""
 
 _REACH_MM = 2.0
 _DAMPING = 0.15
@@ -57,6 +61,32 @@ def unfold(transform: Transform) -> tuple[Transform, DisplacementField, Mapping[
         transform = replace(transform, momentum=calmer.astype(transform.momentum.dtype))
     kept = (transform.distance / before) ** 2 if before > 0 else 1.0
     return transform, field, {"rounds": rounds, "norm_kept": kept, "smallest_determinant": lowest}
+
+
+class Watch:
+    """Looks at the field of a momentum while it is sought; where it nearly folds, the objective calms it.
+
+    Parameters
+    ----------
+    objective
+        Its `calm` is raised around every place that was ever seen to come near folding.
+    transform
+        What a momentum stands for; its own momentum is not looked at.
+    """
+
+    def __init__(self, objective: Objective, transform: Transform) -> None:
+        self._objective, self._transform = objective, transform
+
+    def __call__(self, momentum: Array) -> bool:
+        """Whether a new place was found."""
+        transform = replace(self._transform, momentum=momentum)
+        near = smallest_determinant(transform.field().in_fixed_voxels()) < _NEAR
+        if not near.any():
+            return False
+        found = _around(near, transform)
+        calm = self._objective.calm
+        self._objective.calm = found if calm is None else np.maximum(found, calm)
+        return True
 
 
 def _around(places: NDArray[np.bool_], transform: Transform) -> Array:
