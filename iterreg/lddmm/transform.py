@@ -159,7 +159,7 @@ class Transform:
             grids = [Grid(tuple(about[side]["shape"]), about[side]["affine"]) for side in ("fixed", "moving")]
             if momentum.shape != (3, *lattice.shape):
                 raise ValueError(f"momentum of shape {momentum.shape}")
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"{path}: is not a geodesic that iterreg saved ({type(error).__name__}: {error}); give the "
                 ".npz that a run with save_momentum wrote"
