@@ -22,8 +22,8 @@ from iterreg.methods import presets
 from iterreg.methods.base import Method, Parameters, Registration, Task
 from iterreg.methods.syn import SyN
 from iterreg.methods.syn_settings import Settings, antsregistration_arguments
-from iterreg.toml_parameters import from_mapping, plain
 from iterreg.methods.trial import make_trial
+from iterreg.toml_parameters import from_mapping, plain
 from iterreg.volume import Grid, Volume
 
 PRESETS = ("cheap", "mi", "strong", "lumir24-published", "lumir24-script-today")
