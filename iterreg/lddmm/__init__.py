@@ -7,11 +7,33 @@
 
     result = register(load_image("fixed.nii.gz"), load_image("moving.nii.gz"))
     moved = result.field.warp_image(load_image("moving.nii.gz"))
+
+The names are loaded on first use: planning a batch reads `Settings` and needs no compiled kernel.
 """
 
-from iterreg.lddmm.optimizer import Iteration
-from iterreg.lddmm.registration import Result, register
-from iterreg.lddmm.settings import Settings
-from iterreg.lddmm.transform import Transform
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from iterreg.lddmm.optimizer import Iteration
+    from iterreg.lddmm.registration import Result, register
+    from iterreg.lddmm.settings import Settings
+    from iterreg.lddmm.transform import Transform
 
 __all__ = ["Iteration", "Result", "Settings", "Transform", "register"]
+
+_HOMES = {
+    "Iteration": "optimizer",
+    "Result": "registration",
+    "Settings": "settings",
+    "Transform": "transform",
+    "register": "registration",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

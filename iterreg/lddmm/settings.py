@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from iterreg.errors import InputError
-from iterreg.lddmm.reproducing_kernel import GaussianSum, ReproducingKernel, Sobolev
 from iterreg.toml_parameters import setting
+
+if TYPE_CHECKING:
+    from iterreg.lddmm.reproducing_kernel import ReproducingKernel
 
 __all__ = ["Kernel", "Measure", "Optimizer", "Pyramid", "Settings"]
 
@@ -93,6 +95,9 @@ class Kernel:
 
     def build(self) -> ReproducingKernel:
         """The kernel, in millimetres."""
+        # Here, not above: settings are read where no kernel is compiled.
+        from iterreg.lddmm.reproducing_kernel import GaussianSum, Sobolev
+
         if self.name == "sobolev":
             return Sobolev(self.length_mm, self.order)
         return GaussianSum(self.sigmas_mm, self.weights)

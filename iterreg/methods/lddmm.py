@@ -80,7 +80,7 @@ class LDDMM:
     def warm(self) -> None:
         # Kernels are compiled, or loaded from the cache, in the children: for that their arguments must be
         # known, and to run one here would start threads.
-        import iterreg.lddmm  # noqa: F401
+        import iterreg.lddmm.registration  # noqa: F401
 
     def register(self, task: Task, parameters: Parameters) -> Registration:
         """Register one pair.
