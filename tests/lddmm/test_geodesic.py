@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_velocities_are_those_of_the_carried_momentum(smoother: Smoother, moment
 def test_the_error_falls_with_the_steps_to_first_order(smoother: Smoother, momentum: Array) -> None:
     ends = [shoot(momentum, smoother, steps=steps).forward() for steps in (4, 8, 16, 32)]
     assert np.abs(ends[0]).max() > 3
-    changes = [np.linalg.norm(a - b) for a, b in zip(ends, ends[1:], strict=False)]
+    changes = [np.linalg.norm(a - b) for a, b in itertools.pairwise(ends)]
     assert changes[0] / changes[1] == pytest.approx(2, abs=0.25)
     assert changes[1] / changes[2] == pytest.approx(2, abs=0.2)
 
