@@ -64,8 +64,10 @@ class Region:
         limit = (np.asarray(fixed.shape) - 1) * spacing
         low = np.clip(every.min(axis=0) - margin, 0.0, limit)
         high = np.clip(every.max(axis=0) + margin, 0.0, limit)
-        # Whole voxels, so that a level at the image's own spacing needs no interpolation.
-        low, high = np.floor(low / spacing) * spacing, np.ceil(high / spacing) * spacing
+        # Whole voxels, so that a level at the image's own spacing needs no interpolation. An oblique grid's
+        # spacing is rounded: that must not add a voxel.
+        low = np.floor(low / spacing + 1e-6) * spacing
+        high = np.ceil(high / spacing - 1e-6) * spacing
         return cls(low, high)
 
     def lattice(self, spacing: float, own: Sequence[float]) -> Lattice:
@@ -148,7 +150,7 @@ def _coarser(image: LevelImage, step: FloatArray) -> LevelImage:
             array, 0.5 * np.sqrt(factor**2 - 1), axis=axis, mode="nearest", truncate=3.0
         )
         size = array.shape[axis]
-        count = max(int((size - 1) // factor) + 1, 2)
+        count = max(int((size - 1) / factor + 1e-6) + 1, 2)
         start = max(((size - 1) - (count - 1) * factor) / 2, 0.0)
         where = np.minimum(start + factor * np.arange(count), size - 1)
         cell = np.clip(np.floor(where).astype(int), 0, max(size - 2, 0))

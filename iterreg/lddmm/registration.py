@@ -103,7 +103,8 @@ def register(
     Raises
     ------
     InputError
-        If channels or masks do not fit their grids, or the images do not meet in the world.
+        If channels or masks do not fit their grids, the images do not meet in the world, or the foreground
+        spans no volume.
     """
     settings = settings or Settings()
     fixed_images, moving_images = _channels(fixed), _channels(moving)
@@ -122,7 +123,9 @@ def register(
     scale = _brain_scale(inside[0], grids[0]) if settings.scale_to_brain else 1.0
     region = Region.around(*grids, inside, settings.margin_mm * scale)
     if not (region.high > region.low).all():
-        raise InputError("the two images do not meet in the world; check their headers or align them first")
+        raise InputError(
+            f"{fixed_images[0]!r}: the foreground spans no volume; LDDMM needs several voxels on each axis"
+        )
     problem = _Problem(
         settings=settings,
         scale=scale,
@@ -354,6 +357,8 @@ def _support(inside: tuple[Array, Array], grids: tuple[Grid, Grid], reach_mm: fl
     """(X, Y, Z) float32 on the fixed grid: 1 in both foregrounds and a little around them."""
     own = inside[0]
     moved = DisplacementField.identity(*grids).warp_labels(Volume(inside[1].astype(np.int32), grids[1])).array
+    if not moved.any():
+        raise InputError("the two images do not meet in the world; check their headers or align them first")
     both = own | (moved > 0)
     if both.all():
         return both.astype(np.float32)
