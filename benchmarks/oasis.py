@@ -34,7 +34,8 @@ HERE = Path(__file__).resolve().parent
 FIRST = "1000_1001"
 # Cheap answers first; a registration with cross-correlation at full resolution takes about an hour of CPU.
 STAGES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (("identity",), ()),
+    (("identity", "lddmm:fast", "lddmm:lumir"), ()),
+    (("lddmm:quality",), (FIRST,)),
     (("syn:lumir24-script-today", "syn:lumir24-published", "syn:strong"), (FIRST,)),
     (("elastix:bspline-lumir", "elastix:bspline-fast", "elastix:affine+bspline-lumir"), (FIRST,)),
     (("syn:cheap", "elastix:bspline-lumir"), ()),
