@@ -43,7 +43,7 @@ def egg(shape: tuple[int, int, int], size: float = 0.36) -> Array:
 def texture(rng: np.random.Generator, shape: tuple[int, int, int], *, size: float = 0.36) -> Array:
     """Positive tissue of two sizes of detail, zero around an egg."""
     fine, coarse = (gaussian_filter(rng.standard_normal(shape), s) for s in (1.3, 3.5))
-    image = 10 + fine / fine.std() + 2 * coarse / coarse.std()
+    image = 6 + fine / fine.std() + 2 * coarse / coarse.std()
     return np.asarray(np.clip(image, 1, None) * (egg(shape, size) < 1))
 
 
@@ -88,7 +88,7 @@ def make_pair(seed: int, largest: float, *, clean: bool = False, shape: Any = (4
 def make_settings(**changes: Any) -> Settings:
     """For eggs of forty voxels of a millimetre; independent of what the presets are tuned to."""
     options: dict[str, Any] = {
-        "energy_weight": 0.2,
+        "energy_weight": 3.0,
         "scale_to_brain": False,
         "padding_mm": 10.0,
         "pyramid": Pyramid((4.0, 2.0, 1.0), (3.0, 3.0, 2.0), (25, 30, 20)),
