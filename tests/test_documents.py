@@ -410,6 +410,7 @@ def a_demo_with_fields(people: Path, sandbox: Path) -> None:
 
 GIVEN: Mapping[str, tuple[Provider, ...]] = {
     "docs/evaluation.md": (a_demo_with_fields,),
+    "docs/lddmm.md": (two_images,),
     "README.md": (two_images, a_warp, lumir("25", "DATA"), a_dataset, elastix_files),
     "docs/submission.md": (lumir("25", "LUMIR25"), lumir("", "LUMIR"), deep_fields),
     "benchmarks/README.md": (raw_scans,),
