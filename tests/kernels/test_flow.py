@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from iterreg.kernels.flow import carry_momentum, steepness, trace
+from iterreg.kernels.flow import carry_momentum, excess_slope, steepness, trace
 
 Array = np.ndarray
 SHAPES = [(5, 7, 6), (9, 2, 3), (2, 2, 2), (19, 4, 5)]
@@ -155,8 +155,50 @@ def test_carry_leaves_the_outermost_layer_empty(rng: np.random.Generator) -> Non
     assert not carried.any()
 
 
+def excess_twin(velocity: Array, weight: Array, limit: float) -> Array:
+    """Value of each slab: a difference belongs to the slab of its lower neighbour."""
+    shape = velocity.shape[1:]
+    out = np.zeros(shape[0])
+    for p in np.ndindex(shape):
+        for axis in range(3):
+            q = list(p)
+            q[axis] += 1
+            if q[axis] < shape[axis]:
+                change = np.abs(velocity[:, *q].astype(np.float64) - velocity[:, *p])
+                share = (float(weight[tuple(q)]) + float(weight[p])) / 2
+                out[p[0]] += 0.5 * share * (np.maximum(change - limit, 0) ** 2).sum()
+    return out
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 3, 4), (3, 1, 1)])
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
+def test_excess_slope_equals_its_twin(
+    rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, tolerance: float
+) -> None:
+    velocity = vectors(rng, shape, 1.0, dtype)
+    weight = rng.random(shape).astype(dtype)
+    value, derivative = excess_slope(velocity, weight, 0.8)
+    np.testing.assert_allclose(value, excess_twin(velocity, weight, 0.8), rtol=tolerance, atol=tolerance)
+    assert derivative.dtype == dtype
+    assert value.sum() > 0
+    assert not excess_slope(velocity, weight, 100.0)[0].any()
+    assert not excess_slope(velocity, weight, 100.0)[1].any()
+
+
+def test_derivative_of_the_excess_slope(rng: np.random.Generator) -> None:
+    velocity = vectors(rng, (6, 5, 7), 1.0, np.float64)
+    weight = rng.random((6, 5, 7))
+    _, derivative = excess_slope(velocity, weight, 0.8)
+    for _ in range(10):
+        way = vectors(rng, (6, 5, 7), 1.0, np.float64)
+        ahead, behind = (excess_slope(velocity + h * way, weight, 0.8)[0].sum() for h in (1e-6, -1e-6))
+        slope = (ahead - behind) / 2e-6
+        assert (derivative * way).sum() == pytest.approx(slope, rel=1e-6, abs=1e-6)
+
+
 def test_same_bits_for_any_thread_count(rng: np.random.Generator, same_bits: Callable[..., None]) -> None:
     one, two = (vectors(rng, (23, 12, 11), 1.0, np.float32) for _ in range(2))
     same_bits(lambda: trace(one, two, 0.25, 2))
     same_bits(lambda: carry_momentum(one, two))
     same_bits(lambda: steepness(one))
+    same_bits(lambda: excess_slope(one, np.abs(two[0]), 0.5))

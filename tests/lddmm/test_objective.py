@@ -238,3 +238,28 @@ def test_masks_are_carried_along(problem: Problem) -> None:
         expected = 0.5 * (soft_window() * weight * (problem.images[0] - warped) ** 2).sum()
         found = objective.evaluate(problem.momentum, problem.velocity)
         assert found.dissimilarity == pytest.approx(expected, rel=1e-10)
+
+
+def test_steep_velocities_cost_where_they_are_to_be_calm(problem: Problem) -> None:
+    """The penalty is a function of the velocity: along w its slope is minus what it adds to the force."""
+    calm = np.zeros(VELOCITY.shape)
+    calm[: VELOCITY.shape[0] // 2] = 1
+
+    def evaluate(momentum: Array) -> Any:
+        objective = problem.objective("ssd", 2, slope_weight=7.0, slope_limit=0.05)
+        objective.calm = calm
+        return objective.evaluate(momentum, SMOOTHER(momentum))
+
+    found = evaluate(problem.momentum)
+    plain = problem.objective("ssd", 2).evaluate(problem.momentum, problem.velocity)
+    assert found.energy - plain.energy > 1
+    away = np.stack([map_coordinates(m, np.indices(m.shape) + 1.0, order=1) for m in problem.momentum])
+    ends = [
+        evaluate(problem.momentum + by * away).energy
+        - problem.objective("ssd", 2)
+        .evaluate(problem.momentum + by * away, SMOOTHER(problem.momentum + by * away))
+        .energy
+        for by in (1e-4, -1e-4)
+    ]
+    promised = -inner(found.force - plain.force, SMOOTHER(away))
+    assert promised == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-4)
