@@ -3,7 +3,9 @@
 A lattice function is a (3, X, Y, Z) array of vectors, float32 (or, with everything else, float64). Between
 lattice points it is Keys's cubic convolution (a = -1/2; Keys, IEEE Trans. ASSP 29, 1981): interpolating,
 with continuous derivatives, third-order accurate. Along every axis a *stencil* gives, for each image
-index, the first of four lattice indices and their weights; `iterreg.lddmm.lattice` makes it once.
+index, the first of four lattice indices and their weights; `iterreg.lddmm.lattice` makes it once. *Spans*,
+(X, Y, 2) int32, say which voxels of each image row matter: from the first number up to, not including, the
+second.
 """
 
 from __future__ import annotations
@@ -54,9 +56,9 @@ def _blend_row(plane, first, weights, j, out):
 
 
 @helper
-def _blend_line(row, first, weights, out):
-    """Blend four z values of `row` for every image index into `out` (3, n)."""
-    for k in range(out.shape[1]):
+def _blend_line(row, first, weights, k0, k1, out):
+    """Blend four z values of `row` for image indices from k0 up to k1 into `out` (3, n)."""
+    for k in range(k0, k1):
         f = np.uint32(first[k])
         w0, w1, w2, w3 = weights[k, 0], weights[k, 1], weights[k, 2], weights[k, 3]
         g, h, m = f + np.uint32(1), f + np.uint32(2), f + np.uint32(3)
@@ -65,8 +67,8 @@ def _blend_line(row, first, weights, out):
 
 
 @helper
-def _sample_row(flat, shape, at, out):
-    """Trilinear samples at a row of points, the nearest border voxel beyond the border.
+def _sample_row(flat, shape, at, k0, k1, out):
+    """Trilinear samples at points k0 up to k1 of a row, the nearest border voxel beyond the border.
 
     `flat` is the image with its axes in one; `at` is (3, N). Unsigned indices and one flat axis let the
     compiler fetch many points at once.
@@ -77,7 +79,7 @@ def _sample_row(flat, shape, at, out):
     next_y = np.uint32(nz if ny > 1 else 0)
     next_x = np.uint32(ny * nz if nx > 1 else 0)
     top_x, top_y, top_z = np.int32(max(nx - 2, 0)), np.int32(max(ny - 2, 0)), np.int32(max(nz - 2, 0))
-    for k in range(at.shape[1]):
+    for k in range(k0, k1):
         x = min(max(at[0, k], np.float32(0.0)), np.float32(nx - 1))
         y = min(max(at[1, k], np.float32(0.0)), np.float32(ny - 1))
         z = min(max(at[2, k], np.float32(0.0)), np.float32(nz - 1))
@@ -111,6 +113,7 @@ def warp_through_lattice(
     z_first: Array,
     z_weights: Array,
     matrix: Array,
+    spans: Array,
     out: Array,
 ) -> None:
     """Sample `image` at ``M (i, j, k, 1) + L u(i, j, k)``, u interpolated from a coarse lattice.
@@ -126,8 +129,10 @@ def warp_through_lattice(
     matrix
         (3, 7) float32: columns 0-3 M (image lattice to voxels of `image`), columns 4-6 L (units of u to
         voxels).
+    spans
+        See the top of this module.
     out
-        (X, Y, Z) float32, written.
+        (X, Y, Z) float32, written within the spans.
     """
     nx, ny, nz = out.shape
     _, _, py, pz = values.shape
@@ -140,17 +145,20 @@ def warp_through_lattice(
         _blend_plane(values, x_first, x_weights, i, plane)
         m = matrix
         for j in range(ny):
+            k0, k1 = spans[i, j, 0], spans[i, j, 1]
+            if k0 >= k1:
+                continue
             _blend_row(plane, y_first, y_weights, j, row)
             bx = m[0, 0] * i + m[0, 1] * j + m[0, 3]
             by = m[1, 0] * i + m[1, 1] * j + m[1, 3]
             bz = m[2, 0] * i + m[2, 1] * j + m[2, 3]
-            _blend_line(row, z_first, z_weights, line)
-            for k in range(nz):
+            _blend_line(row, z_first, z_weights, k0, k1, line)
+            for k in range(k0, k1):
                 ux, uy, uz = line[0, k], line[1, k], line[2, k]
                 at[0, k] = bx + m[0, 2] * k + m[0, 4] * ux + m[0, 5] * uy + m[0, 6] * uz
                 at[1, k] = by + m[1, 2] * k + m[1, 4] * ux + m[1, 5] * uy + m[1, 6] * uz
                 at[2, k] = bz + m[2, 2] * k + m[2, 4] * ux + m[2, 5] * uy + m[2, 6] * uz
-            _sample_row(flat, image.shape, at, out[i, j])
+            _sample_row(flat, image.shape, at, k0, k1, out[i, j])
 
 
 @kernel
@@ -186,7 +194,7 @@ def upsample(
         _blend_plane(values, x_first, x_weights, i, plane)
         for j in range(ny):
             _blend_row(plane, y_first, y_weights, j, row)
-            _blend_line(row, z_first, z_weights, line)
+            _blend_line(row, z_first, z_weights, 0, nz, line)
             for k in range(nz):
                 for c in range(3):
                     out[i, j, k, c] = line[c, k]
@@ -205,6 +213,7 @@ def pool_force(
     z_weights: Array,
     shape: tuple[int, int, int],
     scale: Array,
+    spans: Array,
 ) -> Array:
     """Gather the force ``derivative * grad(warped)`` on the coarse lattice: the transpose of `upsample`.
 
@@ -218,6 +227,8 @@ def pool_force(
         (x, y, z) of the lattice.
     scale
         (3,) float32: factor of each component.
+    spans
+        Where `derivative` may differ from zero; the gradient there looks one voxel further.
 
     Returns
     -------
@@ -232,38 +243,50 @@ def pool_force(
     parts = np.zeros((slabs, 3, depth, py, pz), warped.dtype)
     for slab in prange(slabs):
         base = x_first[slab * _SLAB]
-        rows = np.empty((3, py, nz), warped.dtype)
+        rows = np.zeros((3, py, nz), warped.dtype)
         plane = np.empty((3, py, pz), warped.dtype)
         force = np.zeros((3, nz), warped.dtype)
+        half = warped.dtype.type(0.5)
         for i in range(slab * _SLAB, min((slab + 1) * _SLAB, nx)):
-            rows[:] = 0.0
             ia, ib = max(i - 1, 0), min(i + 1, nx - 1)
+            # What of `rows` is in use: lattice rows y0 up to y1, image columns z0 up to z1.
+            y0, y1, z0, z1 = py, 0, nz, 0
             for j in range(ny):
+                k0, k1 = spans[i, j, 0], spans[i, j, 1]
+                if k0 >= k1:
+                    continue
+                z0, z1 = min(z0, k0), max(z1, k1)
+                y0, y1 = min(y0, y_first[j]), max(y1, y_first[j] + 4)
                 ja, jb = max(j - 1, 0), min(j + 1, ny - 1)
                 before, after = warped[ia, j], warped[ib, j]
                 under, over = warped[i, ja], warped[i, jb]
                 here = warped[i, j]
                 d = derivative[i, j]
-                for k in range(nz):
-                    h = d[k] * np.float32(0.5)
+                for k in range(k0, k1):
+                    h = d[k] * half
                     force[0, k] = h * (after[k] - before[k]) * scale[0]
                     force[1, k] = h * (over[k] - under[k]) * scale[1]
-                for k in range(1, nz - 1):
-                    force[2, k] = d[k] * np.float32(0.5) * (here[k + 1] - here[k - 1]) * scale[2]
+                for k in range(max(k0, 1), min(k1, nz - 1)):
+                    force[2, k] = d[k] * half * (here[k + 1] - here[k - 1]) * scale[2]
                 for k in (0, nz - 1):
                     change = here[min(k + 1, nz - 1)] - here[max(k - 1, 0)]
-                    force[2, k] = d[k] * np.float32(0.5) * change * scale[2]
+                    force[2, k] = d[k] * half * change * scale[2]
                 f = y_first[j]
                 for c in range(3):
                     for t in range(4):
                         w = y_weights[j, t]
-                        for k in range(nz):
+                        for k in range(k0, k1):
                             rows[c, f + t, k] += w * force[c, k]
-            plane[:] = 0.0
+            if y1 == 0:
+                continue
+            p0, p1 = z_first[z0], z_first[z1 - 1] + 4
             for c in range(3):
-                for j in range(py):
-                    for k in range(nz):
+                for j in range(y0, y1):
+                    for k in range(p0, p1):
+                        plane[c, j, k] = 0.0
+                    for k in range(z0, z1):
                         v = rows[c, j, k]
+                        rows[c, j, k] = 0.0
                         f = z_first[k]
                         plane[c, j, f] += z_weights[k, 0] * v
                         plane[c, j, f + 1] += z_weights[k, 1] * v
@@ -273,8 +296,8 @@ def pool_force(
             for t in range(4):
                 w = x_weights[i, t]
                 for c in range(3):
-                    for j in range(py):
-                        for k in range(pz):
+                    for j in range(y0, y1):
+                        for k in range(p0, p1):
                             parts[slab, c, at + t, j, k] += w * plane[c, j, k]
     out = np.zeros((3, px, py, pz), warped.dtype)
     for j in prange(py):

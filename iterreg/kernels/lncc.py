@@ -2,7 +2,8 @@
 
 Box means are running sums over slabs of planes: along the last axis by shifted additions, along the
 other two by adding what enters the window and subtracting what leaves it. Every slab starts its sums
-anew, so rounding does not build up and the result does not depend on the number of threads.
+anew, so rounding does not build up and the result does not depend on the number of threads. Only spans
+of rows are visited: most of a box around a brain is not brain.
 """
 
 from __future__ import annotations
@@ -18,44 +19,92 @@ __all__ = ["lncc_backward", "lncc_forward"]
 
 Array = NDArray[Any]
 
-_SLAB = 16
+_SLAB = 32
 
 
 @helper
-def _box_row(line, radius, out):
-    """Sums over ``2 radius + 1`` neighbours; `line` has `radius` zeros at both ends."""
-    n = out.shape[0]
-    for k in range(n):
+def _box_row(line, radius, first, last, out):
+    """Sums over ``2 radius + 1`` neighbours for a span of a row; `line` is shifted on by `radius`."""
+    for k in range(first, last):
         out[k] = line[k]
     for d in range(1, 2 * radius + 1):
-        for k in range(n):
+        for k in range(first, last):
             out[k] += line[k + d]
 
 
 @helper
-def _box_plane(rows, radius, out):
-    """Running sums of `rows` (ny, nz) along the first axis."""
-    ny, nz = rows.shape
-    for k in range(nz):
-        out[0, k] = 0.0
-    for j in range(min(radius + 1, ny)):
-        for k in range(nz):
-            out[0, k] += rows[j, k]
-    for j in range(1, ny):
+def _box_plane(rows, radius, box, out):
+    """Running sums of `rows` (ny, nz) along the first axis within a box; there is nothing outside it."""
+    y0, y1, z0, z1 = box[0], box[1], box[2], box[3]
+    for k in range(z0, z1):
+        out[y0, k] = 0.0
+    for j in range(y0, min(y0 + radius + 1, y1)):
+        for k in range(z0, z1):
+            out[y0, k] += rows[j, k]
+    for j in range(y0 + 1, y1):
         enters = j + radius
         leaves = j - radius - 1
-        if enters < ny and leaves >= 0:
-            for k in range(nz):
+        if enters < y1 and leaves >= y0:
+            for k in range(z0, z1):
                 out[j, k] = out[j - 1, k] + (rows[enters, k] - rows[leaves, k])
-        elif enters < ny:
-            for k in range(nz):
+        elif enters < y1:
+            for k in range(z0, z1):
                 out[j, k] = out[j - 1, k] + rows[enters, k]
-        elif leaves >= 0:
-            for k in range(nz):
+        elif leaves >= y0:
+            for k in range(z0, z1):
                 out[j, k] = out[j - 1, k] - rows[leaves, k]
         else:
-            for k in range(nz):
+            for k in range(z0, z1):
                 out[j, k] = out[j - 1, k]
+
+
+@helper
+def _box_around(spans, box):
+    """The box y0, y1, z0, z1 around a plane's spans, empty if there are none."""
+    y0, y1, z0, z1 = spans.shape[0], 0, np.int64(2**31), 0
+    for j in range(spans.shape[0]):
+        if spans[j, 0] < spans[j, 1]:
+            y0, y1 = min(y0, j), j + 1
+            z0, z1 = min(z0, spans[j, 0]), max(z1, spans[j, 1])
+    if y1 == 0:
+        y0, z0 = 0, 0
+    box[0], box[1], box[2], box[3] = y0, y1, z0, z1
+
+
+@helper
+def _forget(total, ring, box):
+    """Take a plane that leaves the window out of the totals."""
+    for q in range(total.shape[0]):
+        for j in range(box[0], box[1]):
+            for k in range(box[2], box[3]):
+                total[q, j, k] -= ring[q, j, k]
+
+
+@helper
+def _add(total, ring, box):
+    """Take a plane that enters the window into the totals."""
+    for q in range(total.shape[0]):
+        for j in range(box[0], box[1]):
+            for k in range(box[2], box[3]):
+                total[q, j, k] += ring[q, j, k]
+
+
+@helper
+def _clear_around(line, radius, first, last):
+    """Zero what a row's window sums see beyond its span; `line` is shifted on by `radius`."""
+    for k in range(first, first + radius):
+        line[k] = 0.0
+    for k in range(last + radius, last + 2 * radius):
+        line[k] = 0.0
+
+
+@helper
+def _clear_outside(row, first, last, z0, z1):
+    """Zero a row of the box outside its span."""
+    for k in range(z0, first):
+        row[k] = 0.0
+    for k in range(max(last, z0), z1):
+        row[k] = 0.0
 
 
 @kernel
@@ -63,6 +112,7 @@ def lncc_forward(
     first: Array,
     second: Array,
     weight: Array,
+    spans: Array,
     radius: tuple[int, int, int],
     epsilon: float,
     power: int,
@@ -85,6 +135,9 @@ def lncc_forward(
         (X, Y, Z) float32 (or all arrays float64).
     weight
         (X, Y, Z), of each window.
+    spans
+        (X, Y, 2) int32: each row is looked at from its first number up to, not including, its second. They
+        hold every window of a weight above zero; images count as zero, and outputs are left alone, outside.
     radius
         Half width of the window in voxels along each axis.
     power
@@ -110,22 +163,24 @@ def lncc_forward(
     for slab in prange(slabs):
         start = slab * _SLAB
         stop = min(start + _SLAB, nx)
-        ring = np.zeros((5, width, ny, nz), first.dtype)
+        ring = np.zeros((width, 5, ny, nz), first.dtype)
+        boxes = np.zeros((width, 4), np.int64)
         total = np.zeros((5, ny, nz), first.dtype)
         rows = np.empty((5, ny, nz), first.dtype)
         line = np.zeros((5, nz + 2 * rz), first.dtype)
         value = 0.0
         for plane in range(start - rx, stop + rx):
             slot = (plane + width) % width
-            for q in range(5):
-                for j in range(ny):
-                    for k in range(nz):
-                        total[q, j, k] -= ring[q, slot, j, k]
+            box = boxes[slot]
+            _forget(total, ring[slot], box)
+            box[:] = 0
             if 0 <= plane < nx:
-                for j in range(ny):
+                _box_around(spans[plane], box)
+                for j in range(box[0], box[1]):
                     f = first[plane, j]
                     s = second[plane, j]
-                    for k in range(nz):
+                    k0, k1 = spans[plane, j, 0], spans[plane, j, 1]
+                    for k in range(k0, k1):
                         x = f[k]
                         y = s[k]
                         line[0, rz + k] = x
@@ -134,24 +189,19 @@ def lncc_forward(
                         line[3, rz + k] = y * y
                         line[4, rz + k] = x * y
                     for q in range(5):
-                        _box_row(line[q], rz, rows[q, j])
+                        _clear_around(line[q], rz, k0, k1)
+                        _box_row(line[q], rz, k0, k1, rows[q, j])
+                        _clear_outside(rows[q, j], k0, k1, box[2], box[3])
                 for q in range(5):
-                    _box_plane(rows[q], ry, ring[q, slot])
-                    for j in range(ny):
-                        for k in range(nz):
-                            total[q, j, k] += ring[q, slot, j, k]
-            else:
-                for q in range(5):
-                    for j in range(ny):
-                        for k in range(nz):
-                            ring[q, slot, j, k] = 0.0
+                    _box_plane(rows[q], ry, box, ring[slot, q])
+                _add(total, ring[slot], box)
             i = plane - rx
             if i < start:
                 continue
             for j in range(ny):
                 w = weight[i, j]
                 part = real(0.0)
-                for k in range(nz):
+                for k in range(spans[i, j, 0], spans[i, j, 1]):
                     mf = total[0, j, k] * scale
                     ms = total[1, j, k] * scale
                     vf = max(total[2, j, k] * scale - mf * mf, real(0.0)) + eps
@@ -183,6 +233,7 @@ def lncc_backward(
     a: Array,
     b: Array,
     c: Array,
+    spans: Array,
     radius: tuple[int, int, int],
     sign: float,
     out: Array,
@@ -195,6 +246,8 @@ def lncc_backward(
         (X, Y, Z): the image to differentiate by, and the one it is compared with.
     a, b, c
         (X, Y, Z), from `lncc_forward` (for `first`: a, d, e).
+    spans
+        As there.
     sign
         Factor of the result.
     out
@@ -208,42 +261,39 @@ def lncc_backward(
     for slab in prange(slabs):
         start = slab * _SLAB
         stop = min(start + _SLAB, nx)
-        ring = np.zeros((3, width, ny, nz), own.dtype)
+        ring = np.zeros((width, 3, ny, nz), own.dtype)
+        boxes = np.zeros((width, 4), np.int64)
         total = np.zeros((3, ny, nz), own.dtype)
         rows = np.empty((3, ny, nz), own.dtype)
         line = np.zeros((3, nz + 2 * rz), own.dtype)
         for plane in range(start - rx, stop + rx):
             slot = (plane + width) % width
-            for q in range(3):
-                for j in range(ny):
-                    for k in range(nz):
-                        total[q, j, k] -= ring[q, slot, j, k]
+            box = boxes[slot]
+            _forget(total, ring[slot], box)
+            box[:] = 0
             if 0 <= plane < nx:
-                for j in range(ny):
+                _box_around(spans[plane], box)
+                for j in range(box[0], box[1]):
                     ra = a[plane, j]
                     rb = b[plane, j]
                     rc = c[plane, j]
-                    for k in range(nz):
+                    k0, k1 = spans[plane, j, 0], spans[plane, j, 1]
+                    for k in range(k0, k1):
                         line[0, rz + k] = ra[k]
                         line[1, rz + k] = rb[k]
                         line[2, rz + k] = rc[k]
                     for q in range(3):
-                        _box_row(line[q], rz, rows[q, j])
+                        _clear_around(line[q], rz, k0, k1)
+                        _box_row(line[q], rz, k0, k1, rows[q, j])
+                        _clear_outside(rows[q, j], k0, k1, box[2], box[3])
                 for q in range(3):
-                    _box_plane(rows[q], ry, ring[q, slot])
-                    for j in range(ny):
-                        for k in range(nz):
-                            total[q, j, k] += ring[q, slot, j, k]
-            else:
-                for q in range(3):
-                    for j in range(ny):
-                        for k in range(nz):
-                            ring[q, slot, j, k] = 0.0
+                    _box_plane(rows[q], ry, box, ring[slot, q])
+                _add(total, ring[slot], box)
             i = plane - rx
             if i < start:
                 continue
             for j in range(ny):
-                for k in range(nz):
+                for k in range(spans[i, j, 0], spans[i, j, 1]):
                     out[i, j, k] = factor * (
                         other[i, j, k] * total[0, j, k] - own[i, j, k] * total[1, j, k] - total[2, j, k]
                     )

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, ndimage
 
 from iterreg.kernels import lattice as kernels
 
-__all__ = ["Interpolation", "Lattice"]
+__all__ = ["Interpolation", "Lattice", "spans_around", "whole_rows"]
 
 Array = NDArray[Any]
 Triple = tuple[float, float, float]
@@ -84,7 +84,9 @@ class Interpolation:
         """(3, x, y, z) on the coarse lattice to (X, Y, Z, 3) on the fine one."""
         return kernels.upsample(values, *self._stencils)
 
-    def warp(self, image: Array, values: Array, matrix: Array, out: Array) -> None:
+    def warp(
+        self, image: Array, values: Array, matrix: Array, out: Array, spans: Array | None = None
+    ) -> None:
         """Sample `image` where displaced points of the fine lattice lie.
 
         Parameters
@@ -97,28 +99,69 @@ class Interpolation:
             (3, 4) from millimetres of the fixed frame to voxels of `image`.
         out
             (X, Y, Z), written.
+        spans
+            See `spans_around`: what is written; everything if None.
         """
         fine, coarse = self.fine, self.coarse
         full = np.empty((3, 7), out.dtype)
         full[:, :3] = matrix[:, :3] * np.asarray(fine.spacing)
         full[:, 3] = matrix[:, :3] @ np.asarray(fine.origin) + matrix[:, 3]
         full[:, 4:] = matrix[:, :3] * np.asarray(coarse.spacing)
-        kernels.warp_through_lattice(image, values, *self._stencils, full, out)
+        spans = whole_rows(fine.shape) if spans is None else spans
+        kernels.warp_through_lattice(image, values, *self._stencils, full, spans, out)
 
-    def pool_force(self, derivative: Array, warped: Array) -> Array:
+    def pool_force(self, derivative: Array, warped: Array, spans: Array | None = None) -> Array:
         """Gather ``derivative * grad(warped)`` on the coarse lattice, per millimetre.
 
         Parameters
         ----------
         derivative, warped
             (X, Y, Z) on the fine lattice.
+        spans
+            Where `derivative` may differ from zero; everywhere if None.
 
         Returns
         -------
         (3, x, y, z).
         """
+        spans = whole_rows(self.fine.shape) if spans is None else spans
         scale = np.asarray([1.0 / s for s in self.fine.spacing], warped.dtype)
-        return kernels.pool_force(derivative, warped, *self._stencils, self.coarse.shape, scale)
+        return kernels.pool_force(derivative, warped, *self._stencils, self.coarse.shape, scale, spans)
+
+
+def whole_rows(shape: tuple[int, int, int]) -> Array:
+    """Spans that leave nothing out."""
+    spans = np.zeros((*shape[:2], 2), np.int32)
+    spans[..., 1] = shape[2]
+    return spans
+
+
+def spans_around(places: Array, reach: tuple[int, int, int]) -> Array:
+    """For each row of voxels, from which to which one it holds all marked ones and those within reach.
+
+    Parameters
+    ----------
+    places
+        (X, Y, Z), anything but zero where marked.
+    reach
+        In voxels along each axis, a box.
+
+    Returns
+    -------
+    (X, Y, 2) int32: the first voxel and the one after the last; twice 0 for a row without any.
+    """
+    marked = places != 0
+    last = marked.shape[2]
+    filled = marked.any(axis=2)
+    first = np.where(filled, marked.argmax(axis=2), last)
+    end = np.where(filled, last - marked[..., ::-1].argmax(axis=2), 0)
+    for axis in range(2):
+        size = 2 * reach[axis] + 1
+        first = ndimage.minimum_filter1d(first, size, axis=axis)
+        end = ndimage.maximum_filter1d(end, size, axis=axis)
+    spans = np.stack([np.maximum(first - reach[2], 0), np.minimum(end + reach[2], last)], axis=2)
+    spans[first >= end] = 0
+    return spans.astype(np.int32)
 
 
 def _stencil(where: Array, size: int) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from iterreg.kernels import flow as kernels
 from iterreg.lddmm.geodesic import shoot, shoot_apart
-from iterreg.lddmm.lattice import Interpolation, Lattice
+from iterreg.lddmm.lattice import Interpolation, Lattice, spans_around
 from iterreg.lddmm.pyramid import LevelImage
 from iterreg.lddmm.reproducing_kernel import Smoother
 from iterreg.lddmm.similarity import Similarity
@@ -126,7 +126,10 @@ class Objective:
         self.calm: Array | None = None
         self._interpolation = Interpolation(smoother.lattice, lattice, weight.dtype)
         self._weight, self._masks, self._matrices = weight, masks, matrices
-        self._warped = [np.empty(lattice.shape, weight.dtype) for _ in range(2)]
+        # A gradient looks one voxel further than a derivative.
+        reach = np.max([channel.similarity.reach for channel in channels], axis=0) + 1
+        self._spans = spans_around(weight, (int(reach[0]), int(reach[1]), int(reach[2])))
+        self._warped = [np.zeros(lattice.shape, weight.dtype) for _ in range(2)]
         self._still: list[Array | None] = [None] * len(channels)
 
     def evaluate(self, momentum: Array, velocity: Array) -> Evaluation:
@@ -148,13 +151,13 @@ class Objective:
         for number, channel in enumerate(self.channels):
             fixed = self._fixed(number, channel, to_fixed)
             moving = self._warp(channel.moving, 1, to_moving, self._warped[1])
-            found = channel.similarity.compare(fixed, moving, weight, both=self.symmetric)
+            found = channel.similarity.compare(fixed, moving, weight, both=self.symmetric, spans=self._spans)
             dissimilarity += channel.share * found.value
             # Either image moves only half-way in the symmetric form.
             factor = momentum.dtype.type(channel.share * (0.5 if self.symmetric else 1.0))
-            force -= factor * self._interpolation.pool_force(found.by_moving, moving)
+            force -= factor * self._interpolation.pool_force(found.by_moving, moving, self._spans)
             if found.by_fixed is not None:
-                force += factor * self._interpolation.pool_force(found.by_fixed, fixed)
+                force += factor * self._interpolation.pool_force(found.by_fixed, fixed, self._spans)
         regularity = 0.5 * self.energy_weight * inner(momentum, velocity)
         steepness = 0.0
         if self.calm is not None:
@@ -172,12 +175,12 @@ class Objective:
         still = self._still[number]
         if still is None:
             zero = np.zeros((3, *self.smoother.lattice.shape), self._weight.dtype)
-            still = self._still[number] = self._warp(channel.fixed, 0, zero, np.empty_like(self._weight))
+            still = self._still[number] = self._warp(channel.fixed, 0, zero, np.zeros_like(self._weight))
         return still
 
     def _warp(self, image: LevelImage, side: int, displacement: Array, out: Array) -> Array:
         matrix = image.from_full(self._matrices[side])
-        self._interpolation.warp(image.array, displacement, matrix, out)
+        self._interpolation.warp(image.array, displacement, matrix, out, self._spans)
         return out
 
     def _carried_weight(self, to_fixed: Array | None, to_moving: Array) -> Array:
@@ -186,7 +189,7 @@ class Objective:
             mask = self._masks[side]
             if mask is not None:
                 zero = np.zeros_like(to_moving) if displacement is None else displacement
-                weight = weight * self._warp(mask, side, zero, np.empty_like(weight))
+                weight = weight * self._warp(mask, side, zero, np.zeros_like(weight))
         return weight
 
 

@@ -10,6 +10,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from iterreg.kernels.lattice import pool_force, upsample, warp_through_lattice
+from iterreg.lddmm.lattice import spans_around, whole_rows
 
 Array = np.ndarray
 Triple = tuple[int, int, int]
@@ -65,7 +66,7 @@ def test_warp_equals_scipy(
     matrix = rng.standard_normal((3, 7)).astype(dtype)
     matrix[:, :3] *= np.array(image_shape)[:, None] / np.array(fine)  # about within the image
     out = np.empty(fine, dtype)
-    warp_through_lattice(image, values, *arguments, matrix, out)
+    warp_through_lattice(image, values, *arguments, matrix, whole_rows(fine), out)
     m = matrix.astype(np.float64)
     index = np.moveaxis(np.indices(fine), 0, -1)
     places = index @ m[:, :3].T + m[:, 3] + upsample_twin(values, matrices) @ m[:, 4:].T
@@ -99,7 +100,7 @@ def test_pool_equals_its_twin(
     arguments, matrices = stencils(rng, fine, coarse, dtype)
     derivative, warped = (rng.standard_normal(fine).astype(dtype) for _ in range(2))
     scale = np.array([0.5, 2.0, 1.25], dtype)
-    got = pool_force(derivative, warped, *arguments, coarse, scale)
+    got = pool_force(derivative, warped, *arguments, coarse, scale, whole_rows(fine))
     assert got.dtype == dtype
     force = derivative.astype(np.float64) * gradient_twin(warped) * scale[:, None, None, None]
     expected = np.einsum("ia,jb,kc,dijk->dabc", *matrices, force)
@@ -112,7 +113,7 @@ def test_pool_is_the_transpose_of_upsample(rng: np.random.Generator, fine: Tripl
     arguments, _ = stencils(rng, fine, coarse, np.float32)
     derivative, warped = (rng.standard_normal(fine).astype(np.float32) for _ in range(2))
     values = rng.standard_normal((3, *coarse)).astype(np.float32)
-    pooled = pool_force(derivative, warped, *arguments, coarse, np.ones(3, np.float32))
+    pooled = pool_force(derivative, warped, *arguments, coarse, np.ones(3, np.float32), whole_rows(fine))
     force = derivative * gradient_twin(warped)
     fine_side = np.moveaxis(upsample(values, *arguments), -1, 0) * force
     coarse_side = pooled * values
@@ -130,9 +131,35 @@ def test_same_bits_for_any_thread_count(rng: np.random.Generator, same_bits: Cal
 
     def warp() -> Array:
         out = np.empty(fine, np.float32)
-        warp_through_lattice(image, values, *arguments, matrix, out)
+        warp_through_lattice(image, values, *arguments, matrix, whole_rows(out.shape), out)
         return out
 
     same_bits(lambda: upsample(values, *arguments))
     same_bits(warp)
-    same_bits(lambda: pool_force(derivative, image, *arguments, coarse, np.ones(3, np.float32)))
+    same_bits(
+        lambda: pool_force(
+            derivative, image, *arguments, coarse, np.ones(3, np.float32), whole_rows(image.shape)
+        )
+    )
+
+
+@pytest.mark.parametrize(("fine", "coarse"), CASES)
+def test_spans_leave_out_what_does_not_matter(rng: np.random.Generator, fine: Triple, coarse: Triple) -> None:
+    arguments, _ = stencils(rng, fine, coarse, np.float32)
+    marked = rng.random(fine) < 0.1
+    spans = spans_around(marked, (0, 0, 0))
+    column = np.arange(fine[2])
+    inside = (column >= spans[..., :1]) & (column < spans[..., 1:])
+    values = rng.standard_normal((3, *coarse)).astype(np.float32)
+    image = rng.random(fine).astype(np.float32)
+    matrix = np.eye(3, 7, dtype=np.float32)
+    whole, part = np.empty(fine, np.float32), np.full(fine, np.nan, np.float32)
+    warp_through_lattice(image, values, *arguments, matrix, whole_rows(fine), whole)
+    warp_through_lattice(image, values, *arguments, matrix, spans, part)
+    np.testing.assert_array_equal(part, np.where(inside, whole, np.nan))
+    derivative = np.where(inside, rng.standard_normal(fine), 0).astype(np.float32)
+    scale = np.ones(3, np.float32)
+    np.testing.assert_array_equal(
+        pool_force(derivative, image, *arguments, coarse, scale, spans),
+        pool_force(derivative, image, *arguments, coarse, scale, whole_rows(fine)),
+    )

@@ -10,6 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from iterreg.kernels.lncc import lncc_backward, lncc_forward
+from iterreg.lddmm.lattice import spans_around, whole_rows
 
 Array = np.ndarray
 Triple = tuple[int, int, int]
@@ -18,11 +19,11 @@ EPSILON = 1e-3
 CASES = [
     ((7, 9, 5), (1, 1, 1)),
     ((19, 6, 11), (2, 1, 3)),
-    ((33, 5, 4), (3, 2, 1)),
+    ((65, 5, 4), (3, 2, 1)),
     ((3, 2, 5), (2, 3, 4)),  # windows larger than the image
     ((1, 6, 7), (1, 2, 2)),
 ]
-"""Shapes (slabs have 16 planes) and radii."""
+"""Shapes (slabs have 32 planes) and radii."""
 
 
 def window_means(image: Array, radius: Triple) -> Array:
@@ -43,13 +44,14 @@ def agreement_twin(first: Array, second: Array, weight: Array, radius: Triple, p
 
 
 def evaluate(
-    first: Array, second: Array, weight: Array, radius: Triple, power: int
+    first: Array, second: Array, weight: Array, radius: Triple, power: int, spans: Array | None = None
 ) -> tuple[float, Array, Array]:
-    """Value and its derivatives by the first and by the second image."""
+    """Value and its derivatives by the first and by the second image, nan where they were not written."""
+    spans = whole_rows(first.shape) if spans is None else spans
     a, b, c, d, e, by_first, by_second = (np.full_like(first, np.nan) for _ in range(7))
-    parts = lncc_forward(first, second, weight, radius, EPSILON, power, a, b, c, d, e, True)
-    lncc_backward(second, first, a, b, c, radius, 1.0, by_second)
-    lncc_backward(first, second, a, d, e, radius, 1.0, by_first)
+    parts = lncc_forward(first, second, weight, spans, radius, EPSILON, power, a, b, c, d, e, True)
+    lncc_backward(second, first, a, b, c, spans, radius, 1.0, by_second)
+    lncc_backward(first, second, a, d, e, spans, radius, 1.0, by_first)
     return float(parts.sum()), by_first, by_second
 
 
@@ -74,6 +76,26 @@ def test_value_equals_its_twin(
     value, _, _ = evaluate(first, second, weight, radius, power)
     expected = agreement_twin(first, second, weight, radius, power)
     assert value == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize(("shape", "radius"), [*CASES, ((40, 24, 22), (2, 3, 1))])
+def test_spans_change_nothing_within_them(rng: np.random.Generator, shape: Triple, radius: Triple) -> None:
+    """Weights of a few blobs: value and derivatives as without spans, and not a voxel written outside."""
+    first, second, weight = images(rng, shape, np.float64)
+    blobs = gaussian_filter(rng.standard_normal(shape), 1.5)
+    weight *= blobs > np.quantile(blobs, 0.8)
+    spans = spans_around(weight, radius)
+    column = np.arange(shape[2])
+    inside = (column >= spans[..., :1]) & (column < spans[..., 1:])
+    one = evaluate(first, second, weight, radius, 2)
+    # Beyond the spans nothing may be read, either.
+    hidden = [np.where(inside, image, 1e6) for image in (first, second)]
+    two = evaluate(hidden[0], hidden[1], weight, radius, 2, spans)
+    assert two[0] == pytest.approx(one[0], rel=1e-11)
+    for whole, part in zip(one[1:], two[1:], strict=True):
+        np.testing.assert_allclose(part[inside], whole[inside], rtol=1e-9, atol=1e-12)
+        assert np.isnan(part[~inside]).all()
+        np.testing.assert_allclose(whole[~inside], 0.0, atol=1e-9)
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -141,8 +163,22 @@ def test_only_the_second_derivative_when_the_first_is_not_wanted(rng: np.random.
     _, _, expected = evaluate(first, second, weight, (2, 2, 2), 1)
     a, b, c, by_second = (np.empty_like(first) for _ in range(4))
     nothing = np.empty((0, 0, 0), np.float32)
-    lncc_forward(first, second, weight, (2, 2, 2), EPSILON, 1, a, b, c, nothing, nothing, False)
-    lncc_backward(second, first, a, b, c, (2, 2, 2), -1.0, by_second)
+    lncc_forward(
+        first,
+        second,
+        weight,
+        whole_rows(first.shape),
+        (2, 2, 2),
+        EPSILON,
+        1,
+        a,
+        b,
+        c,
+        nothing,
+        nothing,
+        False,
+    )
+    lncc_backward(second, first, a, b, c, whole_rows(first.shape), (2, 2, 2), -1.0, by_second)
     np.testing.assert_array_equal(by_second, -expected)
 
 

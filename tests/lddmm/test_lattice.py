@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import fft
+from scipy.ndimage import maximum_filter
 
-from iterreg.lddmm.lattice import Interpolation, Lattice
+from iterreg.lddmm.lattice import Interpolation, Lattice, spans_around, whole_rows
 
 Array = np.ndarray
 
@@ -95,3 +96,17 @@ def test_covering_holds_the_box_and_its_padding(high: tuple[float, float, float]
         assert last >= b + 10
         assert (o + last) / 2 == pytest.approx((a + b) / 2)
         assert n == fft.next_fast_len(n, real=True)
+
+
+@pytest.mark.parametrize("reach", [(0, 0, 0), (1, 2, 3), (9, 9, 9)])
+def test_spans_hold_all_within_reach_and_start_and_end_with_it(
+    rng: np.random.Generator, reach: tuple[int, int, int]
+) -> None:
+    places = rng.random((9, 7, 12)) < 0.02
+    spans = spans_around(places, reach)
+    near = maximum_filter(places, [2 * r + 1 for r in reach], mode="constant")
+    for i, j in np.ndindex(9, 7):
+        found = np.flatnonzero(near[i, j])
+        first, end = spans[i, j]
+        assert (first, end) == ((found[0], found[-1] + 1) if found.size else (0, 0))
+    np.testing.assert_array_equal(spans_around(np.ones((3, 2, 5)), reach), whole_rows((3, 2, 5)))

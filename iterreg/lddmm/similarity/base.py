@@ -36,7 +36,14 @@ class Similarity(Protocol):
     One instance serves one lattice and keeps its working arrays.
     """
 
-    def compare(self, fixed: Array, moving: Array, weight: Array, *, both: bool) -> Comparison:
+    @property
+    def reach(self) -> tuple[int, int, int]:
+        """How many voxels along each axis a voxel's value looks beyond it."""
+        ...
+
+    def compare(
+        self, fixed: Array, moving: Array, weight: Array, *, both: bool, spans: Array | None = None
+    ) -> Comparison:
         """Compare two images.
 
         Parameters
@@ -47,5 +54,9 @@ class Similarity(Protocol):
             (X, Y, Z) cubic millimetres that each voxel counts for.
         both
             Whether the derivative by the fixed image is wanted too.
+        spans
+            `spans_around` the places where any `weight` of this lattice is above zero, with at least this
+            measure's reach: images need be right, and derivatives are, only there. They must not change from
+            call to call. None: everywhere.
         """
         ...

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.kernels.lncc import lncc_backward, lncc_forward
+from iterreg.lddmm.lattice import whole_rows
 from iterreg.lddmm.similarity.base import Comparison
 
 __all__ = ["LNCC"]
@@ -48,21 +49,30 @@ class LNCC:
         self._covariance, self._variance, self._constant, self._by_moving = self._arrays(4)
         self._for_fixed: list[Array] = []
 
-    def compare(self, fixed: Array, moving: Array, weight: Array, *, both: bool) -> Comparison:
+    @property
+    def reach(self) -> tuple[int, int, int]:
+        """See `Similarity.reach`."""
+        return self.radius
+
+    def compare(
+        self, fixed: Array, moving: Array, weight: Array, *, both: bool, spans: Array | None = None
+    ) -> Comparison:
         """See `Similarity.compare`."""
         if both and not self._for_fixed:
             self._for_fixed = self._arrays(3)
+        spans = whole_rows(self._shape) if spans is None else spans
         nothing = np.empty((0, 0, 0), self._dtype)
         variance, constant, by_fixed = self._for_fixed if both else (nothing, nothing, None)
         radius, a, b, c = self.radius, self._covariance, self._variance, self._constant
         agreement = lncc_forward(
-            fixed, moving, weight, radius, self.epsilon, self.power, a, b, c, variance, constant, both
+            fixed, moving, weight, spans, radius, self.epsilon, self.power, a, b, c, variance, constant, both
         )
         # The measure falls where the agreement rises: hence the sign.
-        lncc_backward(moving, fixed, a, b, c, radius, -1.0, self._by_moving)
+        lncc_backward(moving, fixed, a, b, c, spans, radius, -1.0, self._by_moving)
         if by_fixed is not None:
-            lncc_backward(fixed, moving, a, variance, constant, radius, -1.0, by_fixed)
+            lncc_backward(fixed, moving, a, variance, constant, spans, radius, -1.0, by_fixed)
         return Comparison(float(weight.sum(dtype=np.float64) - agreement.sum()), self._by_moving, by_fixed)
 
     def _arrays(self, count: int) -> list[Array]:
-        return [np.empty(self._shape, self._dtype) for _ in range(count)]
+        # Zero outside the spans, which no comparison touches.
+        return [np.zeros(self._shape, self._dtype) for _ in range(count)]

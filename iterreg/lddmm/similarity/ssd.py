@@ -17,7 +17,14 @@ Array = NDArray[Any]
 class SSD:
     """``sum(weight * (fixed - moving)^2) / 2``, in units of the images' variance."""
 
-    def compare(self, fixed: Array, moving: Array, weight: Array, *, both: bool) -> Comparison:
+    @property
+    def reach(self) -> tuple[int, int, int]:
+        """See `Similarity.reach`."""
+        return (0, 0, 0)
+
+    def compare(
+        self, fixed: Array, moving: Array, weight: Array, *, both: bool, spans: Array | None = None
+    ) -> Comparison:
         """See `Similarity.compare`."""
         by_moving = (moving - fixed) * weight
         value = 0.5 * float(np.vdot(by_moving.astype(np.float64), moving - fixed))
