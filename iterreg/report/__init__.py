@@ -1,0 +1,1 @@
+"""Shows what evaluated runs say: figures, and one self-contained HTML file."""

@@ -1,0 +1,327 @@
+"""Which method is better, by how much, on which structures and tasks, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from iterreg.errors import InputError
+from iterreg.statistics.bootstrap import Interval, SubjectBootstrap
+from iterreg.statistics.factors import FactorResult
+from iterreg.statistics.measures import Measure
+from iterreg.statistics.paired import Bootstraps, Pairwise, compare_pair, judged
+from iterreg.statistics.ranking import FriedmanRanks, Ranking, friedman_ranks
+from iterreg.statistics.scores import ALL_CASES, Run, Scope, ScopeKind, Scores
+
+__all__ = ["SCOPE_KINDS", "Comparison", "Summary", "compare"]
+
+SCOPE_KINDS: tuple[ScopeKind, ...] = ("all", "task", "contrast", "group", "label")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run by one measure in one scope.
+
+    Attributes
+    ----------
+    cases
+        How many cases it has a number for; 0 for a published row, whose cases are not known.
+    missing
+        How many it lacks that some other run has.
+    mean, std, median, lower, upper, worst
+        Over its own cases: lower and upper are the quartiles.
+    common_cases
+        How many cases all runs have.
+    common_mean
+        Over those, with its interval: only these means compare. Of a published row the published mean.
+    best
+        Whether no run's common mean is better.
+    worse_than_best
+        Whether the best run is better by the verdict of their comparison.
+    reference
+        Published by others.
+    """
+
+    scope: Scope
+    measure: str
+    run: str
+    cases: int
+    missing: int
+    mean: float
+    std: float
+    median: float
+    lower: float
+    upper: float
+    worst: float
+    common_cases: int
+    common_mean: Interval
+    best: bool = False
+    worse_than_best: bool = False
+    reference: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare` found; tables and figures are made from it.
+
+    Attributes
+    ----------
+    scores
+        What was compared.
+    measures
+        The measures that were compared, in order.
+    summaries
+        Scope by scope, measure by measure, runs in their order.
+    pairwise
+        Every two runs, or every run with the reference; see `Pairwise`.
+    rankings
+        Each scheme over all cases; empty with fewer than two runs.
+    friedman
+        One per measure that all runs share cases for.
+    factor
+        The sensitivity arms, when a factor was declared.
+    reference
+        The run that all are compared with; empty when all are compared with all.
+    alpha, confidence, resamples, seed
+        Level of the tests, of the intervals, how many bootstrap resamples, and their seed.
+    notes
+        What must be known before reading a number, one sentence each.
+    """
+
+    scores: Scores
+    measures: tuple[Measure, ...]
+    summaries: tuple[Summary, ...]
+    pairwise: tuple[Pairwise, ...]
+    rankings: tuple[Ranking, ...] = ()
+    friedman: tuple[FriedmanRanks, ...] = ()
+    factor: FactorResult | None = None
+    reference: str = ""
+    alpha: float = 0.05
+    confidence: float = 0.95
+    resamples: int = 2000
+    seed: int = 1
+    notes: tuple[str, ...] = ()
+
+    def summary(self, measure: str, scope: Scope = ALL_CASES) -> tuple[Summary, ...]:
+        """The rows of one measure in one scope, in the runs' order."""
+        return tuple(row for row in self.summaries if row.measure == measure and row.scope == scope)
+
+    def pairs(self, measure: str, scope: Scope = ALL_CASES) -> tuple[Pairwise, ...]:
+        """The comparisons by one measure in one scope."""
+        return tuple(row for row in self.pairwise if row.measure == measure and row.scope == scope)
+
+    def scopes(self, measure: str, kind: ScopeKind) -> tuple[Scope, ...]:
+        """The scopes of a kind that were looked at by a measure."""
+        found = (row.scope for row in self.summaries if row.measure == measure and row.scope.kind == kind)
+        return tuple(dict.fromkeys(found))
+
+
+def compare(
+    scores: Scores,
+    *,
+    measures: Sequence[str] | None = None,
+    reference: str = "",
+    scopes: Sequence[ScopeKind] = SCOPE_KINDS,
+    factor: str = "",
+    baseline: str = "",
+    classes: Mapping[str, Sequence[str]] | None = None,
+    alpha: float = 0.05,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    rank_resamples: int = 200,
+    seed: int = 1,
+) -> Comparison:
+    """Compare all runs.
+
+    Parameters
+    ----------
+    measures
+        Names or titles; None: the challenges' measures that some run has.
+    reference
+        A run that all others are compared with, which needs a milder correction; empty: all with all.
+    scopes
+        Which kinds of scopes are looked at.
+    factor
+        The name of what distinguishes the levels of sensitivity arms: runs called ``METHOD@LEVEL``, or
+        ``"task"`` or ``"contrast"`` when the levels are those of the cases.
+    baseline
+        The level the others are compared with; empty: the first.
+    classes
+        Name of a class -> its methods, for the interaction of classes with the factor.
+    alpha, confidence
+        Level of the tests, and of the intervals.
+    resamples, rank_resamples, seed
+        Bootstrap resamples of intervals and of rankings, and the seed of both.
+
+    Raises
+    ------
+    InputError
+        If there is no such measure, run or level, or nothing to compare.
+    """
+    chosen = _chosen(scores, measures)
+    if reference and reference not in [run.name for run in scores.own_runs]:
+        known = ", ".join(run.name for run in scores.own_runs)
+        raise InputError(f"there is no run {reference!r} with cases to compare with; there are {known}")
+    bootstraps = _bootstraps(resamples, seed)
+    pairwise: list[Pairwise] = []
+    summaries: list[Summary] = []
+    for measure in chosen:
+        for kind in scopes:
+            listed = scores.scopes(measure.name, kind)
+            family = judged(
+                [
+                    compare_pair(
+                        scores.table(measure.name, scope), scope, measure, first, second,
+                        bootstraps=bootstraps, confidence=confidence, seed=seed,
+                        all_intervals=kind not in ("group", "label"),
+                    )
+                    for scope in listed
+                    for first, second in _pairs_of(scores.own_runs, reference)
+                ],
+                alpha=alpha,
+            )  # fmt: skip
+            pairwise += family
+            for scope in listed:
+                summaries += _summaries(scores, measure, scope, family, bootstraps, confidence)
+    friedman = [_friedman(scores, measure, alpha) for measure in chosen]
+    return Comparison(
+        scores=scores,
+        measures=chosen,
+        summaries=tuple(summaries),
+        pairwise=tuple(pairwise),
+        friedman=tuple(one for one in friedman if one is not None),
+        reference=reference,
+        alpha=alpha,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+        notes=scores.notes,
+    )
+
+
+def _chosen(scores: Scores, names: Sequence[str] | None) -> tuple[Measure, ...]:
+    if names is None:
+        found = scores.ranked_measures
+        if not found:
+            raise InputError(
+                "no measure is known by which runs could be compared; name one and its better direction"
+            )
+        return found
+    measures = tuple(dict.fromkeys(scores.measure(name) for name in names))
+    for measure in measures:
+        if measure.higher_is_better is None:
+            raise InputError(
+                f"{measure.name}: it is not known whether more of it is better; declare it, up or down"
+            )
+    return measures
+
+
+def _pairs_of(runs: Sequence[Run], reference: str) -> list[tuple[str, str]]:
+    names = [run.name for run in runs]
+    if reference:
+        return [(name, reference) for name in names if name != reference]
+    return list(combinations(names, 2))
+
+
+def _bootstraps(resamples: int, seed: int) -> Bootstraps:
+    """Resamples by list of cases, drawn once for each."""
+
+    @lru_cache(maxsize=32)
+    def drawn(fixed: tuple[str, ...], moving: tuple[str, ...]) -> SubjectBootstrap:
+        return SubjectBootstrap(fixed, moving, resamples=resamples, seed=seed)
+
+    def give(index: pd.MultiIndex) -> SubjectBootstrap:
+        return drawn(tuple(index.get_level_values("fixed")), tuple(index.get_level_values("moving")))
+
+    return give
+
+
+def _summaries(
+    scores: Scores,
+    measure: Measure,
+    scope: Scope,
+    family: Sequence[Pairwise],
+    bootstraps: Bootstraps,
+    confidence: float,
+) -> list[Summary]:
+    table = scores.table(measure.name, scope)
+    common = table.dropna()
+    means = {run: float(common[run].mean()) for run in table.columns if len(common)}
+    best = max(means.values(), key=lambda mean: measure.sign * mean, default=float("nan"))
+    leaders = [run for run, mean in means.items() if mean == best]
+    beaten = {
+        loser
+        for one in family
+        if one.scope == scope and one.better in leaders
+        for loser in {one.first, one.second} - {one.better}
+    }
+    rows = []
+    for run in scores.runs:
+        if run.reference:
+            if scope.kind == "all":
+                rows += _published(scores, measure, scope, run)
+            continue
+        own = table[run.name].dropna().to_numpy()
+        lower, median, upper, worst = _spread(own, measure)
+        rows.append(
+            Summary(
+                scope=scope,
+                measure=measure.name,
+                run=run.name,
+                cases=own.size,
+                missing=int(table[run.name].isna().sum()),
+                mean=float(own.mean()) if own.size else float("nan"),
+                std=float(own.std(ddof=1)) if own.size > 1 else float("nan"),
+                median=median,
+                lower=lower,
+                upper=upper,
+                worst=worst,
+                common_cases=len(common),
+                common_mean=_mean(common[run.name], bootstraps, confidence),
+                best=run.name in leaders and len(means) > 1,
+                worse_than_best=run.name in beaten,
+            )
+        )
+    return rows
+
+
+def _spread(values: np.ndarray, measure: Measure) -> tuple[float, float, float, float]:
+    """Lower quartile, median, upper quartile and the worst value."""
+    if not values.size:
+        return (float("nan"),) * 4
+    lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75))
+    worst = values.min() if measure.higher_is_better else values.max()
+    return float(lower), float(median), float(upper), float(worst)
+
+
+def _mean(values: pd.Series, bootstraps: Bootstraps, confidence: float) -> Interval:
+    known = values.to_numpy()
+
+    def mean(weights: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(weights @ known / weights.sum(axis=-1))
+
+    return bootstraps(values.index).interval(mean, confidence=confidence)
+
+
+def _published(scores: Scores, measure: Measure, scope: Scope, run: Run) -> list[Summary]:
+    """The published mean of the same kind of measure, whatever the runs call theirs."""
+    nan = float("nan")
+    return [
+        Summary(
+            scope, measure.name, run.name, 0, 0, one.mean, one.std, nan, nan, nan, nan, 0,
+            Interval(one.mean, note="published"), reference=True,
+        )
+        for one in scores.published[run.name]
+        if scores.measure(one.measure).kind == measure.kind
+    ]  # fmt: skip
+
+
+def _friedman(scores: Scores, measure: Measure, alpha: float) -> FriedmanRanks | None:
+    common = scores.table(measure.name).dropna()
+    return friedman_ranks(common.to_numpy(), list(common.columns), measure, alpha=alpha)

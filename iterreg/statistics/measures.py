@@ -1,0 +1,107 @@
+"""What is known of a measure by its name: its kind, a short title, and whether more is better."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from iterreg.errors import InputError
+
+__all__ = ["Measure", "measure_named", "with_directions"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure.
+
+    Attributes
+    ----------
+    name
+        As the files call it, for example ``"DSC"``.
+    kind
+        ``"dice"``, ``"hd95"``, ``"tre"``, ``"ndv"``, ``"sdlogj"``; ``"cost"`` of time and memory;
+        ``"extra"`` of what is measured beyond the challenges; ``""`` when the name is not known.
+    title
+        What tables and figures call it.
+    higher_is_better
+        None when neither is, or when it is not known: such a measure is shown and not compared.
+    """
+
+    name: str
+    kind: str
+    title: str
+    higher_is_better: bool | None
+
+    @property
+    def sign(self) -> int:
+        """+1 when more is better, -1 when less is; times a difference, positive favours the first."""
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def official(self) -> bool:
+        """Whether a challenge ranks by it."""
+        return self.kind in ("dice", "hd95", "tre", "ndv", "sdlogj", "")
+
+    @property
+    def arrow(self) -> str:
+        """↑ or ↓, or nothing."""
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+
+
+_EXTRAS: Mapping[str, tuple[str, str, bool | None]] = {
+    "cpu_s": ("cost", "CPU time [s]", False),
+    "wall_s": ("cost", "wall time [s]", False),
+    "peak_mib": ("cost", "peak memory [MiB]", False),
+    "folded_voxels": ("extra", "folded voxels", False),
+    "folded_percent": ("extra", "folded voxels [%]", False),
+    "jacobian_min": ("extra", "smallest Jacobian determinant", True),
+    "jacobian_max": ("extra", "largest Jacobian determinant", None),
+    "sdlogj": ("extra", "SDlogJ in the brain", False),
+    "tetrahedra_folded_voxels": ("extra", "voxels folded by a tetrahedron", False),
+    "tetrahedra_min": ("extra", "smallest tetrahedral determinant", True),
+    "inverse_consistency_mean_mm": ("extra", "inverse-consistency error, mean [mm]", False),
+    "inverse_consistency_p95_mm": ("extra", "inverse-consistency error, 95 % [mm]", False),
+    "inverse_consistency_max_mm": ("extra", "inverse-consistency error, max [mm]", False),
+}
+"""Exact names of the columns beyond the challenges' measures: kind, title, direction."""
+
+_KINDS: tuple[tuple[str, str, bool], ...] = (
+    (r"dice|dsc", "dice", True),
+    (r"hd95|hddist|hausdorff", "hd95", False),
+    (r"tre(?![a-z])", "tre", False),
+    (r"ndv|non.?diffeomorphic", "ndv", False),
+    (r"sd.?log.?j|logjacdetstd|std.?log.?j", "sdlogj", False),
+)
+"""A pattern anywhere in the name, the kind, whether more is better."""
+
+_TITLES = {"DSC": "Dice", "Non-diffeomorphic Volumes": "NDV %", "LogJacDetStd": "SDlogJ", "TRE_lm": "TRE"}
+
+
+def measure_named(name: str) -> Measure:
+    """What is known of a measure of that name."""
+    if name in _EXTRAS:
+        kind, title, higher = _EXTRAS[name]
+        return Measure(name, kind, title, higher)
+    for pattern, kind, higher in _KINDS:
+        if re.search(pattern, name, re.IGNORECASE):
+            return Measure(name, kind, _TITLES.get(name, name), higher)
+    return Measure(name, "", name, None)
+
+
+def with_directions(measures: tuple[Measure, ...], better: Mapping[str, str]) -> tuple[Measure, ...]:
+    """The measures with directions as the user declares them, name -> ``"up"`` or ``"down"``.
+
+    Raises
+    ------
+    InputError
+        If there is no such measure or direction.
+    """
+    known = {measure.name: measure for measure in measures}
+    for name, direction in better.items():
+        if name not in known:
+            raise InputError(f"there is no measure {name!r}; there are {', '.join(map(repr, known))}")
+        if direction not in ("up", "down"):
+            raise InputError(f"{name}={direction}: the better direction is up or down")
+        known[name] = replace(known[name], higher_is_better=direction == "up")
+    return tuple(known.values())

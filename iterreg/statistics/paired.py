@@ -1,0 +1,277 @@
+"""Two methods over the same cases: tests, effect sizes with intervals, counts, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from iterreg.statistics.bootstrap import Interval, SubjectBootstrap
+from iterreg.statistics.effect_sizes import (
+    cliffs_delta,
+    cohens_d,
+    cohens_dz,
+    hedges_correction,
+    mean_difference,
+)
+from iterreg.statistics.measures import Measure
+from iterreg.statistics.scores import Scope
+from iterreg.statistics.tests import TestResult, holm, sign_flip_test, signed_rank_test
+
+__all__ = ["Bootstraps", "Effects", "Pairwise", "Tested", "Verdict", "compare_pair", "judged"]
+
+Verdict = Literal["first better", "second better", "no difference shown", "equal", "too few cases"]
+
+Bootstraps = Callable[[pd.MultiIndex], SubjectBootstrap]
+"""Gives the resamples for cases with the index (case, fixed, moving)."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A test with its correction.
+
+    Attributes
+    ----------
+    result
+        The test by itself.
+    p_holm
+        Corrected for all pairs of methods, and all scopes of the same kind, of the same measure.
+    smallest_p_holm
+        The smallest corrected p that was attainable, had all differences pointed the same way everywhere.
+    """
+
+    result: TestResult
+    p_holm: float = float("nan")
+    smallest_p_holm: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effect sizes, positive in favour of the first method whichever way the measure is better.
+
+    Attributes
+    ----------
+    cohens_d
+        Pooled, (mean x - mean y) / sqrt((s_x² + s_y²) / 2); ignores the pairing.
+    hedges_g
+        The same times Hedges' J(2n - 2).
+    cohens_dz
+        Paired, mean(d) / s_d.
+    hedges_gz
+        The same times J(n - 1).
+    cliffs_delta
+        Share of x_i better than y_j minus share worse, over all i and j.
+    """
+
+    cohens_d: Interval
+    hedges_g: Interval
+    cohens_dz: Interval
+    hedges_gz: Interval
+    cliffs_delta: Interval
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """One comparison of two runs by one measure in one scope.
+
+    Attributes
+    ----------
+    scope, measure, first, second
+        What is compared; the measure and the runs by name.
+    cases
+        How many cases both have.
+    only_first, only_second
+        Cases that only one of them has: they are left out here.
+    units, unit
+        How many ``"subjects"`` (or independent ``"cases"``) the intervals rest on.
+    shared
+        Whether cases share subjects, so that the tests' p-values come out too small.
+    mean_first, mean_second
+        Over the common cases.
+    difference
+        First minus second, in the measure's own unit, with its interval.
+    wins, ties, losses
+        In how many cases the first is better, equal, worse.
+    wilcoxon, sign_flips
+        The tests.
+    effects
+        See `Effects`.
+    verdict
+        ``"too few cases"`` when no data from so many cases could have been significant after the correction,
+        or when subjects are shared and too few for an interval. Otherwise better when Wilcoxon's corrected p
+        is below alpha and, where subjects are shared, the interval of the difference excludes zero too.
+        ``"equal"`` when the two do not differ in a single case.
+    why
+        The verdict's reason, a phrase.
+    """
+
+    scope: Scope
+    measure: str
+    first: str
+    second: str
+    cases: int
+    only_first: tuple[str, ...]
+    only_second: tuple[str, ...]
+    units: int
+    unit: str
+    shared: bool
+    mean_first: float
+    mean_second: float
+    difference: Interval
+    wins: int
+    ties: int
+    losses: int
+    wilcoxon: Tested
+    sign_flips: Tested
+    effects: Effects
+    verdict: Verdict = "too few cases"
+    why: str = ""
+
+    @property
+    def assumption(self) -> str:
+        """What the p-values assume, and whether it holds here."""
+        if not self.cases:
+            return "there is nothing to test"
+        if self.shared:
+            return (
+                f"both tests take the {self.cases} cases for independent, but they share "
+                f"{self.units} subjects: their p are too small (anticonservative); the interval allows for it"
+            )
+        return f"both tests take the {self.cases} cases for independent; no two share a subject"
+
+    @property
+    def better(self) -> str:
+        """The better run by the verdict; empty when neither is."""
+        return {"first better": self.first, "second better": self.second}.get(self.verdict, "")
+
+
+def compare_pair(
+    table: pd.DataFrame,
+    scope: Scope,
+    measure: Measure,
+    first: str,
+    second: str,
+    *,
+    bootstraps: Bootstraps,
+    confidence: float = 0.95,
+    all_intervals: bool = True,
+    seed: int = 1,
+) -> Pairwise:
+    """Compare two runs; p-values are not corrected yet and there is no verdict, see `judged`.
+
+    Parameters
+    ----------
+    table
+        Cases × runs of that measure and scope, as `Scores.table` gives it.
+    bootstraps
+        Gives the resamples for a list of cases.
+    all_intervals
+        Take intervals of all effect sizes, not of the difference and Cohen's d_z alone.
+    """
+    both = table[[first, second]].dropna()
+    x, y = both[first].to_numpy(), both[second].to_numpy()
+    has = table[[first, second]].notna()
+    names = table.index.get_level_values("case")
+    differences = (x - y) * measure.sign
+    differences = np.where(np.abs(differences) <= 1e-12 * np.maximum(np.abs(x), np.abs(y)), 0.0, differences)
+    bootstrap = bootstraps(both.index)
+    cut = {"confidence": confidence}
+    return Pairwise(
+        scope=scope,
+        measure=measure.name,
+        first=first,
+        second=second,
+        cases=len(both),
+        only_first=tuple(names[has[first] & ~has[second]]),
+        only_second=tuple(names[has[second] & ~has[first]]),
+        units=bootstrap.units,
+        unit=bootstrap.unit,
+        shared=bootstrap.shared,
+        mean_first=float(x.mean()) if x.size else float("nan"),
+        mean_second=float(y.mean()) if y.size else float("nan"),
+        difference=bootstrap.interval(lambda w: mean_difference(x, y, w), **cut),
+        wins=int((differences > 0).sum()),
+        ties=int((differences == 0).sum()),
+        losses=int((differences < 0).sum()),
+        wilcoxon=Tested(signed_rank_test(differences)),
+        sign_flips=Tested(sign_flip_test(differences, seed=seed)),
+        effects=_effects(x * measure.sign, y * measure.sign, bootstrap, confidence, all_intervals),
+    )
+
+
+def _effects(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    bootstrap: SubjectBootstrap,
+    confidence: float,
+    all_intervals: bool,
+) -> Effects:
+    def interval(size: Callable[..., NDArray[np.float64]], wanted: bool = all_intervals) -> Interval:
+        if not wanted:
+            estimate = float(size(x, y)) if x.size else float("nan")
+            return Interval(estimate, confidence=confidence, note="no interval taken")
+        return bootstrap.interval(lambda w: size(x, y, w), confidence=confidence)
+
+    d, dz = interval(cohens_d), interval(cohens_dz, True)
+    return Effects(
+        cohens_d=d,
+        hedges_g=_corrected(d, 2 * x.size - 2),
+        cohens_dz=dz,
+        hedges_gz=_corrected(dz, x.size - 1),
+        cliffs_delta=interval(cliffs_delta),
+    )
+
+
+def _corrected(interval: Interval, freedom: int) -> Interval:
+    factor = float(hedges_correction(freedom))
+    if np.isnan(factor):
+        return Interval(float("nan"), confidence=interval.confidence, note="not defined")
+    return interval.scaled(factor)
+
+
+def judged(family: Sequence[Pairwise], *, alpha: float = 0.05) -> list[Pairwise]:
+    """Correct a family of comparisons by Holm's method and say what follows from each."""
+    corrected: dict[str, list[Tested]] = {}
+    for name in ("wilcoxon", "sign_flips"):
+        results = [getattr(one, name).result for one in family]
+        p = holm([result.p for result in results])
+        smallest = holm([result.smallest_p for result in results])
+        corrected[name] = [
+            Tested(result, float(a), float(b)) for result, a, b in zip(results, p, smallest, strict=True)
+        ]
+    tested = [
+        replace(one, wilcoxon=wilcoxon, sign_flips=flips)
+        for one, wilcoxon, flips in zip(family, corrected["wilcoxon"], corrected["sign_flips"], strict=True)
+    ]
+    return [
+        replace(one, verdict=verdict, why=why) for one in tested for verdict, why in [_verdict(one, alpha)]
+    ]
+
+
+def _verdict(one: Pairwise, alpha: float) -> tuple[Verdict, str]:
+    result = one.wilcoxon.result
+    if not one.cases:
+        return "too few cases", "no case in common"
+    if not result.differing and 2.0 ** (1 - one.cases) < alpha:
+        return "equal", f"the same in all {one.cases} cases"
+    if not one.wilcoxon.smallest_p_holm < alpha:
+        of = "" if result.differing == one.cases else f" differing of {one.cases}"
+        return "too few cases", (
+            f"{result.differing}{of} cases cannot give a corrected p below "
+            f"{min(1.0, one.wilcoxon.smallest_p_holm):.2g}"
+        )
+    if one.shared and not one.difference.known:
+        return "too few cases", f"cases share subjects, and there are {one.difference.note}"
+    if not one.wilcoxon.p_holm < alpha:
+        return "no difference shown", f"corrected p {one.wilcoxon.p_holm:.2g}"
+    favour = np.sign(2 * result.statistic - result.differing * (result.differing + 1) / 2)
+    if one.shared and not one.difference.excludes_zero:
+        return "no difference shown", "the interval that allows for shared subjects includes zero"
+    if one.effects.cohens_dz.estimate * favour <= 0:
+        return "no difference shown", "ranks and mean point opposite ways"
+    verdict: Verdict = "first better" if favour > 0 else "second better"
+    return verdict, f"corrected p {one.wilcoxon.p_holm:.2g}"
