@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from iterreg.evaluation.protocols import Protocol
     from iterreg.evaluation.protocols.config import EvaluationConfig
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add_parser", "run", "score"]
 
 PROTOCOL_NAMES = ("lumir24", "lumir25", "learn2reg", "lumirage")
 
@@ -79,48 +79,81 @@ def run(args: argparse.Namespace) -> int:
     """
     from iterreg.cli.dataset_options import listed
     from iterreg.dataset import open_dataset
-    from iterreg.errors import InputError
-    from iterreg.evaluation.folder import evaluate_folder, workers_that_fit
-    from iterreg.evaluation.records import table, write_records
-    from iterreg.jobs.progress import Progress
-    from iterreg.jobs.resources import available_cores
+    from iterreg.evaluation.records import table
 
     dataset = open_dataset(args.dataset, root=args.root, split=args.split)
     dataset = dataset.select(tasks=listed(args.task), pairs=listed(args.pairs))
     configs = _configs(args, dataset)
-    protocol = _protocol(args.protocol, configs, dataset)
     out = args.out or _beside(args.fields)
-    if args.cores < 0:
-        raise InputError(f"--cores {args.cores}: must be at least 1")
-    cores = args.cores or available_cores()
+    records, protocol = score(
+        args.fields, dataset, out,
+        configs=configs, protocol=args.protocol, cores=args.cores, with_extras=not args.official_only,
+    )  # fmt: skip
+    print(table(records, protocol))
+    _explain(records)
+    print(f"\n{out}: metrics.json (the challenge's schema), pairs.csv, labels.csv, summary.json")
+    return 2 if any(record.scores is None or record.scores.problems for record in records) else 0
+
+
+def score(
+    fields: Path,
+    dataset: Dataset,
+    out: Path,
+    *,
+    configs: tuple[EvaluationConfig, ...] = (),
+    protocol: str | None = None,
+    cores: int = 0,
+    with_extras: bool = True,
+) -> tuple[list[PairRecord], Protocol]:
+    """Score a folder of fields, write the results, and say what is going on.
+
+    Parameters
+    ----------
+    protocol
+        Its name; None: by the configs and the data set.
+    cores
+        To use; 0: all this process has.
+
+    Raises
+    ------
+    InputError
+        If the folder of fields cannot be used or the results cannot be written.
+    """
+    from iterreg.errors import InputError
+    from iterreg.evaluation.folder import evaluate_folder, workers_that_fit
+    from iterreg.evaluation.records import write_records
+    from iterreg.jobs.progress import Progress
+    from iterreg.jobs.resources import available_cores
+
+    rules = _protocol(protocol, configs, dataset)
+    if cores < 0:
+        raise InputError(f"--cores {cores}: must be at least 1")
+    cores = cores or available_cores()
     workers = workers_that_fit(dataset, cores)
-    print(_headline(dataset, protocol, configs), file=sys.stderr)
+    print(_headline(dataset, rules, configs), file=sys.stderr)
     progress = Progress(len(dataset.pairs), parallel=workers)
     try:
         records = evaluate_folder(
-            args.fields,
+            fields,
             dataset,
-            protocol,
+            rules,
             out,
             configs=configs,
             workers=workers,
             threads=max(1, cores // workers),
-            with_extras=not args.official_only,
+            with_extras=with_extras,
             progress=progress,
         )
     finally:
         progress.close()
     name = configs[-1].name if configs else dataset.name
     try:
-        write_records(out, records, protocol, dataset, name)
+        write_records(out, records, rules, dataset, name)
     except OSError as error:
         raise InputError(
             f"{out}: the results could not be written ({error}); free space, run again"
         ) from error
-    print(table(records, protocol))
-    _explain(records)
-    print(f"\n{out}: metrics.json (the challenge's schema), pairs.csv, labels.csv, summary.json")
-    return 2 if any(record.scores is None or record.scores.problems for record in records) else 0
+    return records, rules
 
 
 def _configs(args: argparse.Namespace, dataset: Dataset) -> tuple[EvaluationConfig, ...]:

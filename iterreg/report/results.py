@@ -1,0 +1,113 @@
+"""What is known of one method on each pair: its numbers, its field, or why there is none."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from iterreg.dataset.base import Pair
+from iterreg.io.challenge import field_name
+from iterreg.report.entries import Entry
+
+__all__ = ["Failure", "Results"]
+
+_TEXT = {"pair", "case", "task", "outcome", "reason", "field"}
+"""Columns of ``pairs.csv`` that are no measures."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A pair that a method has no field for, or that could not be scored in full.
+
+    Attributes
+    ----------
+    outcome
+        What the run or the evaluation calls it.
+    reason, log
+        A sentence, and the end of what the engine printed; both may hold anything.
+    """
+
+    method: str
+    pair: str
+    outcome: str
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """An entry with what its folder of scores says.
+
+    Attributes
+    ----------
+    rows
+        Pair -> its row of ``pairs.csv``.
+    dice
+        Pair -> label -> Dice.
+    """
+
+    entry: Entry
+    rows: Mapping[str, Mapping[str, str]]
+    dice: Mapping[str, Mapping[int, float]]
+
+    @classmethod
+    def of(cls, entry: Entry) -> Results:
+        """Read the scores; empty as far as files are missing or damaged."""
+        rows = {row["pair"]: row for row in _read(entry.scores / "pairs.csv") if row.get("pair")}
+        dice: dict[str, dict[int, float]] = {}
+        for row in _read(entry.scores / "labels.csv"):
+            label, value = _number(row.get("label")), _number(row.get("dice"))
+            if row.get("pair") and label is not None and value is not None and math.isfinite(value):
+                dice.setdefault(row["pair"], {})[int(label)] = value
+        return cls(entry, rows, dice)
+
+    def scores(self, pair: str) -> dict[str, float]:
+        """Every number of a pair's row, NaN and infinity included."""
+        numbers = {
+            name: _number(text)
+            for name, text in self.rows.get(pair, {}).items()
+            if name and name not in _TEXT and not name.endswith("_affected")
+        }
+        return {name: value for name, value in numbers.items() if value is not None}
+
+    def field(self, pair: Pair) -> Path | None:
+        """Its field file, if it is there."""
+        if self.entry.fields is None:
+            return None
+        recorded = self.rows.get(pair.name, {}).get("field") or field_name(pair.name)
+        path = self.entry.fields / Path(recorded).name
+        return path if path.is_file() else None
+
+    def failure(self, pair: str) -> Failure | None:
+        """Why there is no number; the run knows better than the evaluation, which only misses the field."""
+        entry, row = self.entry, self.rows.get(pair, {})
+        if row.get("outcome") == "ok":
+            return None
+        status = entry.status(pair)
+        if status and status.get("outcome") != "ok":
+            outcome, reason = str(status.get("outcome")), str(status.get("reason", ""))
+        elif entry.arm is not None and not status and not row.get("field"):
+            outcome, reason = "not run", "no job of this pair has ended yet"
+        elif row:
+            outcome, reason = row.get("outcome", ""), row.get("reason", "")
+        else:
+            outcome, reason = "not scored", "the evaluation has no row of this pair"
+        return Failure(entry.name, pair, outcome, reason, entry.log(pair))
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
+            return list(csv.DictReader(stream))
+    except (OSError, csv.Error):
+        return []
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
