@@ -12,11 +12,12 @@ import pandas as pd
 
 from iterreg.errors import InputError
 from iterreg.statistics.bootstrap import Interval, SubjectBootstrap
-from iterreg.statistics.factors import FactorResult
+from iterreg.statistics.factors import FactorResult, factor_result
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.paired import Bootstraps, Pairwise, compare_pair, judged
 from iterreg.statistics.ranking import FriedmanRanks, Ranking, friedman_ranks
 from iterreg.statistics.scores import ALL_CASES, Run, Scope, ScopeKind, Scores
+from iterreg.statistics.standings import rankings
 
 __all__ = ["SCOPE_KINDS", "Comparison", "Summary", "compare"]
 
@@ -37,8 +38,8 @@ class Summary:
         Over its own cases: lower and upper are the quartiles.
     common_cases
         How many cases all runs have.
-    common_mean
-        Over those, with its interval: only these means compare. Of a published row the published mean.
+    common_mean, common_std
+        Over those, the mean with its interval: only these compare. Of a published row the published mean.
     best
         Whether no run's common mean is better.
     worse_than_best
@@ -60,6 +61,7 @@ class Summary:
     worst: float
     common_cases: int
     common_mean: Interval
+    common_std: float = float("nan")
     best: bool = False
     worse_than_best: bool = False
     reference: bool = False
@@ -188,13 +190,21 @@ def compare(
             pairwise += family
             for scope in listed:
                 summaries += _summaries(scores, measure, scope, family, bootstraps, confidence)
+    arms = None
+    if factor:
+        arms = factor_result(
+            scores, chosen, factor, baseline=baseline, classes=classes,
+            alpha=alpha, confidence=confidence, resamples=resamples, seed=seed,
+        )  # fmt: skip
     friedman = [_friedman(scores, measure, alpha) for measure in chosen]
     return Comparison(
         scores=scores,
         measures=chosen,
         summaries=tuple(summaries),
         pairwise=tuple(pairwise),
+        rankings=rankings(scores, chosen, alpha=alpha, resamples=rank_resamples, seed=seed),
         friedman=tuple(one for one in friedman if one is not None),
+        factor=arms,
         reference=reference,
         alpha=alpha,
         confidence=confidence,
@@ -283,6 +293,7 @@ def _summaries(
                 worst=worst,
                 common_cases=len(common),
                 common_mean=_mean(common[run.name], bootstraps, confidence),
+                common_std=float(common[run.name].std(ddof=1)),
                 best=run.name in leaders and len(means) > 1,
                 worse_than_best=run.name in beaten,
             )

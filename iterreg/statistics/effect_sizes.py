@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-__all__ = ["cliffs_delta", "cohens_d", "cohens_dz", "hedges_correction", "mean_difference"]
+__all__ = [
+    "cliffs_delta",
+    "cohens_d",
+    "cohens_d_independent",
+    "cohens_dz",
+    "hedges_correction",
+    "mean_difference",
+]
 
 Weights = NDArray[np.float64]
 Values = NDArray[np.float64]
@@ -46,6 +53,23 @@ def cohens_d(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Va
     w = _weights(x, weights)
     pooled = np.sqrt((_variance(_array(x), w) + _variance(_array(y), w)) / 2)
     return _ratio(mean_difference(x, y, w), pooled)
+
+
+def cohens_d_independent(x: ArrayLike, y: ArrayLike) -> float:
+    """Cohen's d of two samples that need not be of one size.
+
+    (mean(x) - mean(y)) / s, with s² = ((n_x - 1) s_x² + (n_y - 1) s_y²) / (n_x + n_y - 2).
+
+    Parameters
+    ----------
+    x, y
+        (n_x,) and (n_y,). Of equal sizes the answer is that of `cohens_d`; NaN where one has less than two.
+    """
+    a, b = _array(x), _array(y)
+    if min(a.size, b.size) < 2:
+        return float("nan")
+    sums = [float(_variance(values, np.ones(values.size))) * (values.size - 1) for values in (a, b)]
+    return float(_ratio(a.mean() - b.mean(), np.sqrt(sum(sums) / (a.size + b.size - 2))))
 
 
 def cohens_dz(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> Values:

@@ -82,8 +82,8 @@ class Ranking:
 
     Attributes
     ----------
-    scheme
-        Its name, for titles.
+    key, scheme
+        Its name in file names, and in titles.
     rows
         Best first.
     measures
@@ -94,17 +94,18 @@ class Ranking:
         How many resamples its stability rests on; 0 when nothing could be resampled.
     agreement
         Mean Kendall tau-b between the resampled rankings and this one; NaN without resamples.
-    note
-        What must be known of it.
+    notes
+        What must be known of it, one sentence each.
     """
 
+    key: str
     scheme: str
     rows: tuple[RankedRun, ...]
     measures: tuple[str, ...]
     cases: Mapping[str, int] = field(default_factory=dict)
     resamples: int = 0
     agreement: float = float("nan")
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

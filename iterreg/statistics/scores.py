@@ -111,7 +111,8 @@ class Scores:
         Columns run, case, fixed, moving, task, contrast, measure, value: one row per finite number. fixed and
         moving are the ids of the subjects, contrast is ``0000`` or ``0000-0001`` (fixed-moving).
     labels
-        Columns run, case, label, group, measure, value: one row per finite number.
+        Columns run, case, label, group, measure, value: one row per finite number; beside the runs' own
+        measures there is `iterreg.statistics.sources.INITIAL_DICE`.
     missing
         Every number that some other run has; see `Missing`.
     published
@@ -246,7 +247,7 @@ def load_scores(
         raise InputError(f"{sources[0].path}: not one case has a number; look into its column 'reason'")
     names = list(dict.fromkeys([*cases["measure"], *(one.measure for s in sources for one in s.published)]))
     measures = with_directions(tuple(measure_named(name) for name in names), better or {})
-    labels = _label_rows(sources)
+    labels = _label_rows(sources, measures)
     table = label_table(label_groups, sorted(set(labels["label"])))
     labels = labels.assign(group=[table.groups.get(label, "") for label in labels["label"]])
     return Scores(
@@ -290,10 +291,13 @@ def _case_frame(sources: Sequence[Source], tasks: Mapping[str, str]) -> pd.DataF
     return pd.DataFrame(rows, columns=columns).astype({"value": float})
 
 
-def _label_rows(sources: Sequence[Source]) -> pd.DataFrame:
+def _label_rows(sources: Sequence[Source], measures: Sequence[Measure]) -> pd.DataFrame:
+    """The labels' rows; their measures get the names they have in the cases."""
     frames = [source.labels.assign(run=source.name) for source in sources]
     together = pd.concat(frames, ignore_index=True)
-    return together[np.isfinite(together["value"])].reset_index(drop=True)
+    together = together[np.isfinite(together["value"])].reset_index(drop=True)
+    names = {measure.kind: measure.name for measure in reversed(measures)}
+    return together.assign(measure=[names.get(kind, kind) for kind in together["measure"]])
 
 
 def _missing(sources: Sequence[Source], measures: Sequence[Measure]) -> tuple[Missing, ...]:

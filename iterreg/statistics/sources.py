@@ -16,7 +16,10 @@ import pandas as pd
 from iterreg.errors import InputError
 from iterreg.statistics.published import TABLES, PublishedMean, published_means
 
-__all__ = ["PUBLISHED", "Source", "read_sources", "subjects_of"]
+__all__ = ["INITIAL_DICE", "PUBLISHED", "Source", "read_sources", "subjects_of"]
+
+INITIAL_DICE = "Dice before registration"
+"""The measure of labels under which Dice before registration is kept."""
 
 PUBLISHED = "published:"
 """What a reference table's name is preceded by on the command line."""
@@ -24,7 +27,7 @@ PUBLISHED = "published:"
 _NOT_MEASURES = {"pair", "case", "task", "outcome", "reason", "field"}
 _CASE = re.compile(r"^(.+?)(?:_(\d{4}))?<--(.+?)(?:_(\d{4}))?$")
 _COSTS = ("cpu_s", "wall_s", "peak_mib")
-_LABEL_MEASURES = {"dice": "DSC", "hd95": "HD95"}
+_LABEL_MEASURES = {"dice": "dice", "hd95": "hd95", "initial_dice": INITIAL_DICE}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,8 @@ class Source:
     reasons
         Case -> why it was not scored, or not fully.
     labels
-        Columns case, label, measure, value.
+        Columns case, label, measure, value; the measure is its kind, ``"dice"`` or ``"hd95"``, or
+        `INITIAL_DICE`.
     published
         Means, of a published method.
     protocol, dataset

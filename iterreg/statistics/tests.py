@@ -183,6 +183,8 @@ def _doubled_ranks(values: NDArray[np.float64]) -> NDArray[np.int64]:
 def _rank_sum_p(doubled: NDArray[np.int64], observed: int) -> float:
     """Two-sided p of a sum of ranks, each of which is in it or not with probability one half."""
     total = int(doubled.sum())
+    if observed in (0, total):  # all point the same way, the commonest case
+        return min(1.0, 2.0 ** (1 - doubled.size))
     probability = np.zeros(total + 1)
     probability[0] = 1.0
     reached = 0

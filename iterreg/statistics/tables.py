@@ -1,0 +1,426 @@
+"""The tables of a comparison; `table_formats` writes each of them as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from iterreg.jobs.atomic import write_text
+from iterreg.statistics.bootstrap import Interval
+from iterreg.statistics.comparison import Comparison, Summary
+from iterreg.statistics.measures import Measure
+from iterreg.statistics.paired import Pairwise
+from iterreg.statistics.scores import ALL_CASES, Scope
+from iterreg.statistics.table_formats import (
+    Cell,
+    Column,
+    Table,
+    counted,
+    interval,
+    number,
+    p_value,
+    text_cell,
+    to_csv,
+    to_latex,
+    to_markdown,
+)  # fmt: skip
+
+__all__ = [
+    "effects_table", "interactions_table", "means_table", "missing_table",
+    "pairwise_table", "ranking_tables", "scope_means_table", "tables_of", "verdict_words", "write_tables",
+]  # fmt: skip
+
+_MEAN_PARTS = ("mean", "std", "cases", "low", "high", "own_mean", "own_cases")
+
+_RUN = Column("run", ("run",), numeric=False)
+
+
+def tables_of(comparison: Comparison) -> tuple[Table, ...]:
+    """All tables that have a row."""
+    found = [means_table(comparison), pairwise_table(comparison, "all")]
+    for kind in ("task", "contrast", "group", "label"):
+        found += [scope_means_table(comparison, kind), pairwise_table(comparison, kind)]
+    found += [*ranking_tables(comparison), effects_table(comparison), interactions_table(comparison)]
+    found.append(missing_table(comparison))
+    return tuple(table for table in found if table.rows)
+
+
+def write_tables(
+    comparison: Comparison, folder: Path, formats: Sequence[str] = ("csv", "md", "tex")
+) -> list[Path]:
+    """Write every table in every format.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    forms = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for table in tables_of(comparison):
+        for suffix in formats:
+            path = folder / f"{table.name}.{suffix}"
+            write_text(path, forms[suffix](table))
+            written.append(path)
+    return written
+
+
+# -- means ----------------------------------------------------------------------------------------------
+
+
+def means_table(comparison: Comparison) -> Table:
+    """One row per run: every measure's mean and standard deviation over all its cases."""
+    return Table(
+        "means",
+        "Mean ± standard deviation",
+        (_RUN, *_mean_columns(comparison.measures)),
+        tuple(
+            (_run_cell(comparison, run.name), *_mean_cells(comparison, run.name, ALL_CASES))
+            for run in comparison.scores.runs
+        ),
+        _mean_notes(comparison),
+    )
+
+
+def scope_means_table(comparison: Comparison, kind: str) -> Table:
+    """One row per scope of a kind and run."""
+    scopes = dict.fromkeys(row.scope for row in comparison.summaries if row.scope.kind == kind)
+    measures = tuple(
+        measure
+        for measure in comparison.measures
+        if any(row.measure == measure.name and row.scope.kind == kind for row in comparison.summaries)
+    )
+    rows = tuple(
+        (
+            text_cell(_scope_name(comparison, scope)),
+            _run_cell(comparison, run.name),
+            *_mean_cells(comparison, run.name, scope, measures),
+        )
+        for scope in scopes
+        for run in comparison.scores.own_runs
+    )
+    title = {"group": "label group"}.get(kind, kind)
+    return Table(
+        f"means_{kind}s",
+        f"Mean ± standard deviation per {title}",
+        (Column(title, (kind,), numeric=False), _RUN, *_mean_columns(measures)),
+        rows,
+        _mean_notes(comparison),
+    )
+
+
+def _mean_columns(measures: Sequence[Measure]) -> list[Column]:
+    return [
+        Column(
+            f"{measure.title} {measure.arrow}".strip(),
+            tuple(
+                f"{measure.name}_{part}" for part in ("mean", "std", "cases", "common_mean", "low", "high")
+            ),
+        )
+        for measure in measures
+    ]
+
+
+def _mean_cells(
+    comparison: Comparison, run: str, scope: Scope, measures: Sequence[Measure] | None = None
+) -> list[Cell]:
+    cells = []
+    for measure in comparison.measures if measures is None else measures:
+        rows = [row for row in comparison.summary(measure.name, scope) if row.run == run]
+        cells.append(_mean_cell(rows[0]) if rows else Cell("", ("",) * len(_MEAN_PARTS)))
+    return cells
+
+
+def _mean_cell(row: Summary) -> Cell:
+    """Mean ± deviation over the cases that all runs have; that over all of its own too, if they are more."""
+    common = row.common_mean
+    values = (
+        common.estimate, row.common_std, row.common_cases, common.low, common.high, row.mean, row.cases
+    )  # fmt: skip
+    if row.reference:
+        return Cell(_plus_minus(row.mean, row.std), (row.mean, row.std, "", "", "", "", ""))
+    if not row.cases:
+        return Cell("–", ("", "", 0, "", "", "", 0))
+    if not row.common_cases:
+        return Cell(f"{_plus_minus(row.mean, row.std)} (n={row.cases})", values)
+    text = _plus_minus(common.estimate, row.common_std)
+    if row.cases != row.common_cases:
+        text += f" ({number(row.mean).text} of {row.cases})"
+    return Cell(text, values, row.best, "*" if row.worse_than_best else "")
+
+
+def _plus_minus(mean: float, deviation: float) -> str:
+    return number(mean).text + ("" if math.isnan(deviation) else f" ± {number(deviation).text}")
+
+
+def _mean_notes(comparison: Comparison) -> tuple[str, ...]:
+    notes = [
+        "Means over the cases that all runs have. Bold: the best. *: worse than that run, by Wilcoxon's "
+        f"signed-rank test with Holm's correction (alpha {comparison.alpha:g}) and, where cases share "
+        "subjects, the subject bootstrap's interval."
+    ]
+    own = [row for row in comparison.summaries if not row.reference]
+    if any(row.cases != row.common_cases for row in own):
+        notes.append(
+            "(… of n): the mean over all n cases of that run, which other runs do not have. (n=…): no case is "
+            "common to all runs, and these means do not compare. The table of missing cases says why."
+        )
+    if any(run.reference for run in comparison.scores.runs):
+        notes.append("†: published by others, not measured here, not tested.")
+    return tuple(notes)
+
+
+def _run_cell(comparison: Comparison, name: str) -> Cell:
+    reference = any(run.name == name and run.reference for run in comparison.scores.runs)
+    return text_cell(name, mark="†" if reference else "")
+
+
+def _scope_name(comparison: Comparison, scope: Scope) -> str:
+    if scope.kind == "label":
+        name = comparison.scores.label_names.get(int(scope.name), "")
+        return f"{scope.name} {name}".strip()
+    return scope.name or "all cases"
+
+
+# -- comparisons ----------------------------------------------------------------------------------------
+
+
+def pairwise_table(comparison: Comparison, kind: str = "all") -> Table:
+    """One row per measure, scope and two runs: difference, counts, tests, effect sizes, verdict."""
+    percent = f"{100 * comparison.confidence:g} %"
+    parts = ("", "_low", "_high")
+    columns = (
+        *([] if kind == "all" else [Column(kind, (kind,), numeric=False)]),
+        Column("measure", ("measure",), numeric=False),
+        Column("first", ("first",), numeric=False),
+        Column("second", ("second",), numeric=False),
+        Column("n", ("cases",)),
+        Column(f"difference [{percent}]", tuple(f"difference{part}" for part in parts)),
+        Column("won/tied/lost", ("wins", "ties", "losses")),
+        Column("p Wilcoxon", ("p_wilcoxon",)),
+        Column("Holm", ("p_wilcoxon_holm",)),
+        Column("smallest", ("smallest_p_wilcoxon_holm",)),
+        Column("p sign flips", ("p_sign_flips",)),
+        Column("Holm", ("p_sign_flips_holm",)),
+        Column("smallest", ("smallest_p_sign_flips_holm",)),
+        Column(f"d_z [{percent}]", tuple(f"cohens_dz{part}" for part in parts)),
+        Column("g_z", ("hedges_gz",)),
+        Column("d", tuple(f"cohens_d{part}" for part in parts)),
+        Column("g", ("hedges_g",)),
+        Column("δ", tuple(f"cliffs_delta{part}" for part in parts)),
+        Column("verdict", ("verdict", "why", "assumption"), numeric=False),
+    )
+    rows = tuple(
+        (
+            *([] if kind == "all" else [text_cell(_scope_name(comparison, row.scope))]),
+            *_pairwise_cells(row, comparison),
+        )
+        for row in comparison.pairwise
+        if row.scope.kind == kind
+    )
+    name = "pairwise" if kind == "all" else f"pairwise_{kind}s"
+    return Table(name, _pairwise_title(kind), columns, rows, _pairwise_notes(comparison, kind))
+
+
+def _pairwise_cells(row: Pairwise, comparison: Comparison) -> tuple[Cell, ...]:
+    wilcoxon, flips, effects = row.wilcoxon, row.sign_flips, row.effects
+    star = "*" if row.better else ""
+    return (
+        text_cell(comparison.scores.measure(row.measure).title),
+        text_cell(row.first, bold=row.better == row.first),
+        text_cell(row.second, bold=row.better == row.second),
+        counted(row.cases),
+        interval(row.difference, mark=star),
+        Cell(f"{row.wins}/{row.ties}/{row.losses}", (row.wins, row.ties, row.losses)),
+        p_value(wilcoxon.result.p),
+        p_value(wilcoxon.p_holm),
+        p_value(wilcoxon.smallest_p_holm),
+        p_value(flips.result.p),
+        p_value(flips.p_holm),
+        p_value(flips.smallest_p_holm),
+        interval(effects.cohens_dz),
+        number(effects.hedges_gz.estimate, signed=True),
+        _estimate(effects.cohens_d),
+        number(effects.hedges_g.estimate, signed=True),
+        _estimate(effects.cliffs_delta),
+        Cell(verdict_words(row), (row.verdict, row.why, row.assumption)),
+    )
+
+
+def _estimate(found: Interval) -> Cell:
+    """The estimate alone; CSV gets its interval too."""
+    return Cell(number(found.estimate, signed=True).text, (found.estimate, found.low, found.high))
+
+
+def verdict_words(row: Pairwise) -> str:
+    """The verdict with the run's name in it."""
+    return f"{row.better} better" if row.better else row.verdict
+
+
+def _pairwise_title(kind: str) -> str:
+    what = {"all": "all cases", "group": "label groups"}.get(kind, f"{kind}s")
+    return f"Comparisons two by two, {what}"
+
+
+def _pairwise_notes(comparison: Comparison, kind: str) -> tuple[str, ...]:
+    rows = [row for row in comparison.pairwise if row.scope.kind == kind]
+    notes = [
+        "Difference: first minus second. Effect sizes are positive in favour of the first run. p: two-sided. "
+        "Holm: corrected for all rows of the same measure here; smallest: the least corrected p that so many "
+        "differing cases could have given.",
+        *dict.fromkeys(row.assumption[0].upper() + row.assumption[1:] + "." for row in rows),
+    ]
+    if len(notes) > 6:
+        notes[1:] = [
+            "Both tests take cases for independent. Where cases share subjects their p are too small "
+            "(anticonservative); the intervals allow for it. Each row's own assumption is in the csv."
+        ]
+    return tuple(notes)
+
+
+# -- rankings, factors, what is missing -----------------------------------------------------------------
+
+
+def ranking_tables(comparison: Comparison) -> list[Table]:
+    """One table per scheme."""
+    found = []
+    for ranking in comparison.rankings:
+        titles = {measure.name: measure.title for measure in comparison.scores.measures}
+        names = [(name, titles.get(name, name)) for name in ranking.measures]
+        columns = (
+            Column("rank", ("rank",)),
+            _RUN,
+            Column("score", ("score",)),
+            Column("95 % of ranks", ("rank_low", "rank_high")),
+            Column("first in", ("first_share",)),
+            *(Column(title, (name,)) for name, title in names),
+        )
+        rows = tuple(
+            (
+                number(row.rank) if row.rank % 1 else counted(int(row.rank)),
+                text_cell(row.run, mark="†" if row.reference else "", bold=row.rank == 1),
+                number(row.score),
+                Cell(
+                    f"{row.rank_low:g}–{row.rank_high:g}" if row.rank_low == row.rank_low else "–",
+                    (row.rank_low, row.rank_high),
+                ),
+                Cell(
+                    f"{100 * row.first_share:.0f} %" if row.first_share == row.first_share else "–",
+                    (row.first_share,),
+                ),
+                *(number(row.parts[name]) for name, _ in names),
+            )
+            for row in ranking.rows
+        )
+        found.append(
+            Table(f"ranking_{ranking.key}", f"Ranking: {ranking.scheme}", columns, rows, ranking.notes)
+        )
+    return found
+
+
+def effects_table(comparison: Comparison) -> Table:
+    """One row per measure, method (or class) and level of the declared factor."""
+    result = comparison.factor
+    parts = ("", "_low", "_high")
+    columns = (
+        Column("measure", ("measure",), numeric=False),
+        Column("method", ("method",), numeric=False),
+        Column("level", ("level",), numeric=False),
+        Column("baseline", ("baseline",), numeric=False),
+        Column("n", ("cases_level", "cases_baseline")),
+        Column("mean", ("mean_level",)),
+        Column("at baseline", ("mean_baseline",)),
+        Column("effect", tuple(f"effect{part}" for part in parts)),
+        Column("d", ("cohens_d",)),
+        Column("d_z", ("cohens_dz",)),
+        Column("p Wilcoxon", ("p_wilcoxon",)),
+        Column("smallest", ("smallest_p",)),
+    )
+    rows = tuple(
+        (
+            text_cell(comparison.scores.measure(row.measure).title),
+            Cell(f"{row.method} ({', '.join(row.members)})" if row.members else row.method, (row.method,)),
+            text_cell(row.level),
+            text_cell(row.baseline),
+            Cell("/".join(str(n) for n in dict.fromkeys(row.cases)), row.cases),
+            number(row.mean_level),
+            number(row.mean_baseline),
+            interval(row.effect),
+            number(row.cohens_d, signed=True),
+            number(row.cohens_dz, signed=True),
+            p_value(row.p),
+            p_value(row.smallest_p),
+        )
+        for row in (result.effects if result else ())
+    )
+    name = result.factor if result else "factor"
+    notes = (
+        "Effect: level minus baseline, in the measure's unit; d and d_z are positive where the level is "
+        "better. p is not corrected.",
+        *(result.notes if result else ()),
+    )
+    return Table("factor_effects", f"Effect of {name} per method", columns, rows, notes)
+
+
+def interactions_table(comparison: Comparison) -> Table:
+    """One row per measure, level and two methods (or classes): does the factor do more to one of them?"""
+    result = comparison.factor
+    parts = ("", "_low", "_high")
+    columns = (
+        Column("measure", ("measure",), numeric=False),
+        Column("first", ("first",), numeric=False),
+        Column("second", ("second",), numeric=False),
+        Column("level", ("level",), numeric=False),
+        Column("difference of effects", tuple(f"difference{part}" for part in parts)),
+        Column("confidence", ("confidence",)),
+        Column("p Wilcoxon", ("p_wilcoxon",)),
+        Column("Holm", ("p_holm",)),
+        Column("smallest", ("smallest_p_holm",)),
+        Column("verdict", ("verdict",), numeric=False),
+    )
+    rows = tuple(
+        (
+            text_cell(comparison.scores.measure(row.measure).title),
+            text_cell(row.first),
+            text_cell(row.second),
+            text_cell(f"{row.level} − {row.baseline}"),
+            interval(row.difference),
+            Cell(f"{100 * row.difference.confidence:.3g} %", (row.difference.confidence,)),
+            p_value(row.p),
+            p_value(row.p_holm),
+            p_value(row.smallest_p_holm),
+            text_cell(row.words),
+        )
+        for row in (result.interactions if result else ())
+    )
+    name = result.factor if result else "factor"
+    notes = (
+        "Difference of effects: effect on the first minus effect on the second, in the measure's unit. The "
+        "intervals' confidence is raised so that all of one measure hold together (Bonferroni).",
+    )
+    return Table("factor_interactions", f"Interaction of method and {name}", columns, rows, notes)
+
+
+def missing_table(comparison: Comparison) -> Table:
+    """One row per run, case and measure that another run has a number for."""
+    names = {measure.name for measure in comparison.measures}
+    columns = (
+        _RUN,
+        Column("case", ("case",), numeric=False),
+        Column("measure", ("measure",), numeric=False),
+        Column("reason", ("reason",), numeric=False),
+    )
+    rows = tuple(
+        (text_cell(one.run), text_cell(one.case), text_cell(one.measure), text_cell(one.reason))
+        for one in comparison.scores.missing
+        if one.measure in names
+    )
+    return Table(
+        "missing",
+        "Cases without a number",
+        columns,
+        rows,
+        ("Leaving such a case out favours the run that failed on it.",),
+    )
