@@ -16,10 +16,13 @@ from iterreg.errors import InputError
 from iterreg.evaluation.fields import read_field_vectors
 from iterreg.field import DisplacementField
 from iterreg.report.pictures import window
-from iterreg.report.planes import Plane, Slab, planes
+from iterreg.report.planes import Plane, Range, Slab, planes
 from iterreg.volume import Grid, Volume, load_image, load_labels
 
-__all__ = ["Cut", "FixedCut", "PairCutter", "WarpedCut", "worst_place"]
+__all__ = ["Cut", "FixedCut", "FoldCut", "PairCutter", "WarpedCut", "box", "worst_place"]
+
+_MARGIN = 0.06
+"""Around the foreground, as a part of its extent: room for the letters at the sides."""
 
 Slice = NDArray[Any]
 Place = tuple[int, int, int]
@@ -62,6 +65,15 @@ class WarpedCut:
 
 
 @dataclass(frozen=True, eq=False)
+class FoldCut:
+    """A plane through folding: (rows, columns) determinants and foreground."""
+
+    plane: Plane
+    determinant: Slice
+    foreground: Slice
+
+
+@dataclass(frozen=True, eq=False)
 class Cut:
     """What a field looks like in the pair's planes.
 
@@ -70,13 +82,13 @@ class Cut:
     planes
         Axial, coronal, sagittal.
     fold
-        Planes and determinants through the lowest determinant of the foreground; None without folding.
+        Planes through the lowest determinant of the foreground; empty without folding.
     fold_at
         Its voxel.
     """
 
     planes: tuple[WarpedCut, ...]
-    fold: tuple[tuple[Plane, Slice], ...] | None = None
+    fold: tuple[FoldCut, ...] = ()
     fold_at: Place | None = None
 
 
@@ -108,6 +120,7 @@ class PairCutter:
         self.place = worst_place(
             None if fixed_labels is None else fixed_labels.array, missed, self._foreground
         )
+        self.shown = box(self._foreground, self.grid.spacing)
         self.located_by_labels = fixed_labels is not None and bool(missed)
         self.fixed = tuple(
             FixedCut(
@@ -116,7 +129,7 @@ class PairCutter:
                 None if fixed_labels is None else plane.cut(fixed_labels.array).copy(),
                 plane.cut(self._foreground).copy(),
             )
-            for plane in planes(self.grid, self.place)
+            for plane in planes(self.grid, self.place, self.shown)
         )
 
     @property
@@ -148,11 +161,11 @@ class PairCutter:
         at = (int(lowest[0]), int(lowest[1]), int(lowest[2]))
         if determinant[at] > 0:
             return Cut(cuts)
-        del determinant
         found = []
-        for plane in planes(self.grid, at):
+        for plane in planes(self.grid, at, self.shown):
             slab = Slab.of(vectors, self.grid, self._moving.grid, plane)
-            found.append((plane, slab.cut(slab.field.jacobian_determinant())))
+            determinant = slab.cut(slab.field.jacobian_determinant())
+            found.append(FoldCut(plane, determinant, plane.cut(self._foreground).copy()))
         return Cut(cuts, tuple(found), at)
 
     def _identity(self, plane: Plane) -> WarpedCut:
@@ -229,6 +242,21 @@ def worst_place(
     if not profiles[0].any():
         return _place([n // 2 for n in foreground.shape])
     return _place([int(np.average(np.arange(len(one)), weights=one) + 0.5) for one in profiles])
+
+
+def box(foreground: NDArray[np.bool_], spacing: Sequence[float]) -> list[Range]:
+    """Along each axis the voxels from the first to behind the last of the foreground, and a margin around."""
+    found = []
+    for axis, size in enumerate(spacing):
+        others = tuple(other for other in range(3) if other != axis)
+        seen = np.flatnonzero(foreground.any(axis=others))
+        count = foreground.shape[axis]
+        if not seen.size:
+            found.append((0, count))
+            continue
+        margin = max(1, round(_MARGIN * (seen[-1] - seen[0] + 1)), round(1 / size))
+        found.append((max(int(seen[0]) - margin, 0), min(int(seen[-1]) + 1 + margin, count)))
+    return found
 
 
 def _profiles(volume: NDArray[Any], weigh: Any) -> Sequence[NDArray[np.float64]]:

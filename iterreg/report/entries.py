@@ -15,7 +15,7 @@ from iterreg.dataset.paths import ScanReader
 from iterreg.errors import InputError
 from iterreg.io.challenge import field_name
 
-__all__ = ["Entry", "dataset_of", "find_entries", "is_scored"]
+__all__ = ["Entry", "dataset_of", "find_entries", "is_scored", "protocol_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +175,15 @@ def is_scored(entry: Entry, dataset: Dataset) -> bool:
         if path.is_file() != bool(row.get("field")) or (path.is_file() and path.stat().st_mtime_ns > written):
             return False
     return True
+
+
+def protocol_of(entry: Entry) -> str | None:
+    """The protocol by which an entry's scores on disk were made."""
+    try:
+        found = json.loads((entry.scores / "summary.json").read_text())
+        return str(found["protocol"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _split(text: str) -> tuple[str, Path]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from iterreg.report import pictures
-from iterreg.report.cutting import Cut, FixedCut
+from iterreg.report.cutting import Cut, FixedCut, FoldCut
 from iterreg.report.encoding import overlay, photo
 from iterreg.report.planes import Plane
 
@@ -145,12 +145,13 @@ class Painter:
         """
         key = f"w{method}-"
         panels = [
+            self._panel("fixed", "Fixed", "once more, to compare", lambda i: self._use(f"f{i}")),
             self._moved(key, cut, "Warped", f"the moving image after {name}"),
             *self._compared(key, cut, "warped"),
             self._grid(key, cut),
             self._jacobian(cut),
         ]
-        if cut.fold is not None and cut.fold_at is not None:
+        if cut.fold and cut.fold_at is not None:
             panels.append(self._worst_fold(cut.fold, cut.fold_at))
         return panels
 
@@ -231,7 +232,8 @@ class Painter:
 
     def _jacobian(self, cut: Cut) -> Panel:
         def draw(i: int) -> str:
-            return self._determinant(self._fixed[i].plane, cut.planes[i].determinant)
+            one = self._fixed[i]
+            return self._determinant(one.plane, cut.planes[i].determinant, one.foreground)
 
         folded = sum(
             int(((warped.determinant <= 0) & one.foreground).sum())
@@ -241,18 +243,20 @@ class Painter:
         caption = f"red: moving is locally larger than fixed; blue: smaller; {found}"
         return self._panel("jacobian", "Log-Jacobian determinant", caption, draw)
 
-    def _worst_fold(self, fold: Sequence[tuple[Plane, NDArray[Any]]], at: tuple[int, int, int]) -> Panel:
-        drawn = [self._determinant(plane, determinant) for plane, determinant in fold]
+    def _worst_fold(self, fold: Sequence[FoldCut], at: tuple[int, int, int]) -> Panel:
+        drawn = [self._determinant(one.plane, one.determinant, one.foreground) for one in fold]
         marks = []
-        for plane, _ in fold:
-            x, y = plane.across(at)
+        for one in fold:
+            x, y = one.plane.across(at)
             marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{self._strip.width / 60:.1f}" class="mark"/>')
         caption = f"planes through the lowest determinant, voxel {at[0]}, {at[1]}, {at[2]}; yellow: folded"
         return self._panel("jacobian", "Worst folding", caption, lambda i: drawn[i] + marks[i])
 
-    def _determinant(self, plane: Plane, determinant: NDArray[Any]) -> str:
-        drawn = self._image(plane, self._map(pictures.log_jacobian(determinant)))
-        folded = pictures.folded(determinant)
+    def _determinant(self, plane: Plane, determinant: NDArray[Any], foreground: NDArray[Any]) -> str:
+        """The map where the fixed image has tissue: there it is judged."""
+        colours = pictures.log_jacobian(determinant) * foreground[..., None].astype(np.uint8)
+        drawn = self._image(plane, self._map(colours))
+        folded = pictures.folded(determinant) * foreground.astype(np.uint8)
         if not folded.any():
             return drawn
         return drawn + self._image(plane, overlay(folded, pictures.FOLDED), crisp=True)
@@ -332,7 +336,9 @@ class _Strip:
         for (x, y), plane in zip(self.at, self._planes, strict=True):
             left, top = x + size * 0.45, y + size * 1.0
             right, bottom = x + plane.width - size * 0.45, y + plane.height - size * 0.3
-            middle, centre = x + plane.width / 2, y + plane.height / 2 + size * 0.35
+            across, down = plane.across(crossing)
+            middle = x + _beside(plane.width / 2, across, size)
+            centre = y + _beside(plane.height / 2, down, size) + size * 0.35
             for letter, at_x, at_y in (
                 (plane.left, left, centre),
                 (plane.right, right, centre),
@@ -340,7 +346,6 @@ class _Strip:
                 (plane.bottom, middle, bottom),
             ):
                 drawn.append(self._text(letter, at_x, at_y))
-            across, down = plane.across(crossing)
             tick = size * 0.6
             for x1, y1, x2, y2 in (
                 (x + across, y, x + across, y + tick),
@@ -366,8 +371,14 @@ class _Strip:
         x, y = self.width - size * 0.6, self.height - size * 0.6
         return (
             f'<path d="M{x - length:.1f} {y:.1f}H{x:.1f}" class="bar" stroke-width="{size * 0.18:.2f}"/>'
-            + self._text(f"{length} mm", x - length / 2, y - size * 0.4)
+            + self._text(f"{length} mm", x, y - size * 0.45, anchor="end")
         )
 
-    def _text(self, word: str, x: float, y: float) -> str:
-        return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{self._letter:.1f}" class="side">{word}</text>'
+    def _text(self, word: str, x: float, y: float, *, anchor: str = "middle") -> str:
+        place = f'x="{x:.1f}" y="{y:.1f}" font-size="{self._letter:.1f}" text-anchor="{anchor}"'
+        return f'<text {place} class="side">{word}</text>'
+
+
+def _beside(middle: float, tick: float, size: float) -> float:
+    """Where a letter stands that would hide a tick in the middle of a side."""
+    return middle - size if abs(middle - tick) < size * 0.7 else middle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from iterreg.field import DisplacementField
 from iterreg.volume import Grid
+
+Range = tuple[int, int]
+"""First voxel, and the one behind the last."""
 
 __all__ = ["Plane", "Slab", "oblique_degrees", "planes"]
 
@@ -41,10 +45,10 @@ class Plane:
         Whether they run against the array.
     left, right, top, bottom
         The anatomical direction at each side: R, L, A, P, S or I.
+    row_range, column_range
+        The voxels that are shown along those axes, first and behind the last.
     width, height
-        Of the whole slice in millimetres.
-    shape
-        (rows, columns) in voxels.
+        Of what is shown, in millimetres.
     """
 
     name: str
@@ -58,9 +62,15 @@ class Plane:
     right: str
     top: str
     bottom: str
+    row_range: Range
+    column_range: Range
     width: float
     height: float
-    shape: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) in voxels."""
+        return self.row_range[1] - self.row_range[0], self.column_range[1] - self.column_range[0]
 
     def cut(self, array: NDArray[Any]) -> NDArray[Any]:
         """The slice of (X, Y, Z, …) as (rows, columns, …), first row at the top; a view."""
@@ -69,6 +79,7 @@ class Plane:
     def lay(self, slice_: NDArray[Any]) -> NDArray[Any]:
         """A slice with the two other array axes in their order, as (rows, columns, …) of the page."""
         page = slice_ if self.rows < self.columns else np.swapaxes(slice_, 0, 1)
+        page = page[slice(*self.row_range), slice(*self.column_range)]
         if self.flip_rows:
             page = page[::-1]
         return page[:, ::-1] if self.flip_columns else page
@@ -76,22 +87,30 @@ class Plane:
     def across(self, voxel: tuple[int, int, int]) -> tuple[float, float]:
         """Where a voxel's centre lies on the page: millimetres from the left, from the top."""
         found = []
-        for axis, flip, extent, count in (
-            (self.columns, self.flip_columns, self.width, self.shape[1]),
-            (self.rows, self.flip_rows, self.height, self.shape[0]),
+        for axis, flip, extent, (start, stop) in (
+            (self.columns, self.flip_columns, self.width, self.column_range),
+            (self.rows, self.flip_rows, self.height, self.row_range),
         ):
             place = voxel[axis] + 0.5
-            found.append((count - place if flip else place) * extent / count)
+            found.append((stop - place if flip else place - start) * extent / (stop - start))
         return found[0], found[1]
 
 
-def planes(grid: Grid, at: tuple[int, int, int]) -> tuple[Plane, Plane, Plane]:
+def planes(
+    grid: Grid, at: tuple[int, int, int], shown: Sequence[Range] | None = None
+) -> tuple[Plane, Plane, Plane]:
     """The axial, coronal and sagittal plane through a voxel.
+
+    Parameters
+    ----------
+    shown
+        Of each array axis the voxels to show; None: all.
 
     Array axes are cut as they are stored; each plane is named after the anatomical axis closest to the one
     that it cuts across. In an oblique volume it is tilted by up to `oblique_degrees`.
     """
     closest = _closest(grid)
+    ranges = shown or [(0, n) for n in grid.shape]
     by_world = {int(world): axis for axis, (world, _) in enumerate(closest)}
     found = []
     for name, cut, across, sides, down, ends in _PLANES:
@@ -112,9 +131,10 @@ def planes(grid: Grid, at: tuple[int, int, int]) -> tuple[Plane, Plane, Plane]:
                 right=sides[1],
                 top=ends[0],
                 bottom=ends[1],
-                width=grid.shape[columns] * grid.spacing[columns],
-                height=grid.shape[rows] * grid.spacing[rows],
-                shape=(grid.shape[rows], grid.shape[columns]),
+                row_range=ranges[rows],
+                column_range=ranges[columns],
+                width=(ranges[columns][1] - ranges[columns][0]) * grid.spacing[columns],
+                height=(ranges[rows][1] - ranges[rows][0]) * grid.spacing[rows],
             )
         )
     return found[0], found[1], found[2]

@@ -12,7 +12,10 @@ from iterreg.dataset.base import Pair
 from iterreg.io.challenge import field_name
 from iterreg.report.entries import Entry
 
-__all__ = ["Failure", "Results"]
+__all__ = ["NOT_RUN", "Failure", "Results"]
+
+NOT_RUN = "not run"
+"""The outcome of a pair that no job has ended of."""
 
 _TEXT = {"pair", "case", "task", "outcome", "reason", "field"}
 """Columns of ``pairs.csv`` that are no measures."""
@@ -90,7 +93,7 @@ class Results:
         if status and status.get("outcome") != "ok":
             outcome, reason = str(status.get("outcome")), str(status.get("reason", ""))
         elif entry.arm is not None and not status and not row.get("field"):
-            outcome, reason = "not run", "no job of this pair has ended yet"
+            outcome, reason = NOT_RUN, "no job of this pair has ended yet"
         elif row:
             outcome, reason = row.get("outcome", ""), row.get("reason", "")
         else:

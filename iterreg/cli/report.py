@@ -1,0 +1,210 @@
+"""``iterreg report``: one self-contained HTML file about any number of evaluated runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iterreg.cli.commands import Subparsers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from iterreg.dataset import Dataset
+    from iterreg.report.entries import Entry
+    from iterreg.report.gallery import PairSection
+    from iterreg.report.results import Results
+    from iterreg.statistics.comparison import Comparison
+
+__all__ = ["add_parser", "make_report", "run"]
+
+MEGABYTES = 20.0
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command to ``iterreg``."""
+    parser = subparsers.add_parser(
+        "report",
+        help="show runs in one HTML file: summary, figures, tables, pictures of every pair",
+        description="Writes one self-contained HTML file about any number of runs: who is best, by how much "
+        "and how sure, tables that sort, figures, pictures of every pair with the worst first, failed pairs "
+        "with reasons, parameters and versions. Fields that are not scored yet are evaluated first; scores "
+        "that are there are taken as they are.",
+        epilog="Exit code: 0 written, 1 the request cannot be carried out.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="[NAME=]RUN",
+        help="a run folder of iterreg run (all its arms), one arm of it, a folder of anyone's fields, or a "
+        "folder of scores; published:TABLE adds published means as reference rows",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dataset", metavar="DATASET",
+        help="a LUMIR or Learn2Reg json, a csv of pairs, or a folder of images (default: the one that the "
+        "runs record)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--root", type=Path, metavar="FOLDER", help="where the data set's relative paths start"
+    )
+    parser.add_argument(
+        "--split", choices=("validation", "test", "training"), help="which list of a json to take"
+    )
+    parser.add_argument(
+        "--task", action="append", metavar="NAME[,NAME]", help="only the pairs of these tasks"
+    )
+    parser.add_argument("--pairs", action="append", metavar="FIX_MOV[,FIX_MOV]", help="only these pairs")
+    parser.add_argument(
+        "--protocol", choices=("lumir24", "lumir25", "learn2reg", "lumirage"),
+        help="for what is not scored yet (default: as iterreg evaluate chooses)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html"
+    )
+    parser.add_argument(
+        "--figures", type=Path, metavar="FOLDER", help="write the figures there too, as PNG, SVG and PDF"
+    )
+    parser.add_argument(
+        "--megabytes", type=float, default=MEGABYTES, metavar="N",
+        help="how large the file may become; pictures are made coarser to keep to it (default %(default)g)",
+    )  # fmt: skip
+    parser.add_argument("--cores", type=int, default=0, help="for the evaluation (default: all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate what is not evaluated, compare, draw, write.
+
+    Raises
+    ------
+    InputError
+        If a run or the data set cannot be used, or the file cannot be written.
+    """
+    from iterreg.cli.dataset_options import listed
+    from iterreg.dataset import open_dataset
+    from iterreg.errors import InputError
+    from iterreg.report.entries import dataset_of, find_entries
+
+    if args.megabytes <= 0:
+        raise InputError(f"--megabytes {args.megabytes:g}: must be above zero")
+    if args.out.is_dir():
+        raise InputError(f"{args.out}: is a folder; name a file with --out")
+    published = [text for text in args.runs if "published:" in text]
+    entries, notes = find_entries([text for text in args.runs if text not in published])
+    if args.dataset:
+        dataset: Dataset | None = open_dataset(args.dataset, root=args.root, split=args.split)
+    else:
+        dataset = dataset_of(entries)
+    if dataset is not None:
+        dataset = dataset.select(tasks=listed(args.task), pairs=listed(args.pairs))
+    make_report(
+        entries,
+        dataset,
+        args.out,
+        published=published,
+        notes=notes,
+        protocol=args.protocol,
+        cores=args.cores,
+        figures=args.figures,
+        megabytes=args.megabytes,
+    )
+    return 0
+
+
+def make_report(
+    entries: Sequence[Entry],
+    dataset: Dataset | None,
+    out: Path,
+    *,
+    published: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    protocol: str | None = None,
+    cores: int = 0,
+    figures: Path | None = None,
+    megabytes: float = MEGABYTES,
+) -> None:
+    """Write the report about some entries and say where it is.
+
+    Parameters
+    ----------
+    dataset
+        None: only scores are shown, no pictures.
+    published
+        Tables of published means, for reference rows.
+    """
+    from iterreg.errors import InputError
+    from iterreg.jobs.atomic import write_text
+    from iterreg.report import require_libraries
+
+    require_libraries()
+    from iterreg.report.gallery import gallery
+    from iterreg.report.page import Page, ranking_of, render
+    from iterreg.report.results import Results
+
+    said = list(notes)
+    if dataset is None:
+        said.append("No data set is known, so there are no pictures; name it with --dataset.")
+    evaluated = _evaluate(entries, dataset, protocol=protocol, cores=cores)
+    results = [Results.of(entry) for entry in entries]
+    comparison = _compare(results, published)
+    ranking = ranking_of(comparison)
+    sections: list[PairSection] = []
+    if dataset is not None:
+        total = len(dataset.pairs)
+
+        def tell(name: str) -> None:
+            print(f"pictures {len(sections) + 1}/{total}: {name}", file=sys.stderr)
+
+        # A tenth is for the figures and tables.
+        budget = int(megabytes * 0.9 * 1e6)
+        for section in gallery(results, dataset, ranking, budget=budget, on_pair=tell):
+            sections.append(section)
+    text = render(Page(results, dataset, comparison, sections, ranking, said, evaluated))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, text)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+    print(f"{out}: {len(text.encode()) / 1e6:.1f} MB, {len(results)} methods, {len(sections)} pairs")
+    if figures is not None and comparison is not None:
+        from iterreg.report.figures import write_all
+
+        print(f"{figures}: {len(write_all(comparison, figures))} figures")
+
+
+def _evaluate(entries: Sequence[Entry], dataset: Dataset | None, *, protocol: str | None, cores: int) -> str:
+    """Score what is not scored yet; what to say about it."""
+    from iterreg.cli.evaluate import score
+    from iterreg.errors import InputError
+    from iterreg.evaluation.protocols.config import configs_beside
+    from iterreg.report.entries import is_scored, protocol_of
+
+    new = []
+    for entry in entries:
+        if dataset is None or entry.fields is None:
+            if not (entry.scores / "pairs.csv").is_file():
+                raise InputError(f"{entry.scores}: holds no scores; name the data set with --dataset")
+            continue
+        if is_scored(entry, dataset):
+            continue
+        known = protocol or protocol_of(entry)
+        print(f"{entry.name}: not scored yet, or changed since; evaluating", file=sys.stderr)
+        configs = () if known == "lumirage" else configs_beside(dataset)
+        score(entry.fields, dataset, entry.scores, configs=configs, protocol=known, cores=cores)
+        new.append(entry.name)
+    protocols = sorted({found for entry in entries if (found := protocol_of(entry))})
+    by = f"Scored by the protocol {', '.join(protocols)}." if protocols else ""
+    return f"{by} Evaluated for this report: {', '.join(new)}." if new else by
+
+
+def _compare(results: Sequence[Results], published: Sequence[str]) -> Comparison | None:
+    """The comparison of all that have a number; None when nobody has."""
+    from iterreg.statistics.comparison import compare
+    from iterreg.statistics.scores import load_scores
+
+    texts = []
+    for one in results:
+        if any(one.scores(pair) for pair in one.rows):
+            texts.append(f"{one.entry.name}={one.entry.scores}")
+    if not texts:
+        return None
+    return compare(load_scores([*texts, *published]))

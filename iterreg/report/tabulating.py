@@ -1,0 +1,223 @@
+"""The report's tables, as rows of cells that a template writes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iterreg.report.results import Results
+from iterreg.report.words import interval, number, p_value, short, verdict_words
+from iterreg.statistics.bootstrap import Interval
+from iterreg.statistics.comparison import Comparison
+from iterreg.statistics.measures import Measure
+from iterreg.statistics.paired import Pairwise
+from iterreg.statistics.scores import Scope, ScopeKind
+
+__all__ = ["Cell", "TableView", "by_scope", "overview", "pairwise", "rankings"]
+
+_EXTRAS = ("folded_percent", "sdlogj", "inverse_consistency_mean_mm", "cpu_s", "wall_s", "peak_mib")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes
+    ----------
+    text
+        Plain text.
+    value
+        What it is sorted by, when not by its text.
+    kind
+        Style classes: ``"text"``, ``"best"``, ``"bad"``, ``"wrap"``.
+    run
+        The run it names, for the colour beside it.
+    """
+
+    text: str
+    value: float | None = None
+    kind: str = ""
+    run: str = ""
+
+    @property
+    def sorted_by(self) -> str:
+        """`value` as the page holds it; empty where the text says it."""
+        return "" if self.value is None or math.isnan(self.value) else repr(float(self.value))
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table with its caption and what must stand below it."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    text_columns: tuple[int, ...] = (0,)
+
+
+def overview(comparison: Comparison | None, results: Sequence[Results], pairs: int) -> TableView:
+    """A row per method: means over its own cases, with the best marked by the cases all have."""
+    if comparison is None:
+        empty = tuple((Cell(one.entry.name, run=one.entry.name), Cell(f"0 of {pairs}", 0)) for one in results)
+        return TableView("Methods", ("method", "scored"), empty)
+    extras = [m for m in comparison.scores.measures if m.name in _EXTRAS and _any(comparison, m)]
+    extras.sort(key=lambda measure: _EXTRAS.index(measure.name))
+    heads = ["method", "scored", *(f"{m.title} {m.arrow}" for m in (*comparison.measures, *extras))]
+    rows = []
+    for run in comparison.scores.runs:
+        scored = next((one for one in results if one.entry.name == run.name), None)
+        done = sum(scored.failure(pair) is None for pair in scored.rows) if scored else 0
+        cells = [
+            Cell(run.name, run=run.name),
+            Cell("published") if run.reference else _scored(done, pairs),
+        ]
+        for measure in comparison.measures:
+            cells.append(_summary_cell(comparison, measure, run.name, Scope("all")))
+        for measure in extras:
+            values = np.empty(0) if run.reference else _values(comparison, measure, run.name)
+            mean = float(np.mean(values)) if values.size else math.nan
+            cells.append(Cell(number(mean, 3), mean))
+        rows.append(tuple(cells))
+    silent = [
+        one.entry.name for one in results if one.entry.name not in {r.name for r in comparison.scores.runs}
+    ]
+    rows += [
+        (Cell(name, run=name), Cell(f"0 of {pairs}", 0, "bad"), *(Cell("–") for _ in heads[2:]))
+        for name in silent
+    ]
+    common = {
+        row.common_cases for row in comparison.summary(comparison.measures[0].name) if not row.reference
+    }
+    notes = ["Means ± standard deviation over each method's own pairs; time and memory are per pair."]
+    if len(comparison.scores.own_runs) > 1:
+        notes.append(
+            f"Bold: the best mean over the pairs that all methods have ({max(common, default=0)} of {pairs})."
+        )
+    return TableView("Methods", tuple(heads), tuple(rows), tuple(notes))
+
+
+def pairwise(comparison: Comparison, measure: Measure) -> TableView | None:
+    """Every two methods by one measure over all cases; None when there is nothing to compare."""
+    found = comparison.pairs(measure.name)
+    if not found:
+        return None
+    heads = (
+        "first", "second", "pairs", "first − second", "95 % interval", "wins / ties / losses",
+        "p Wilcoxon", "p sign flips", "smallest p", "Cohen's d_z", "Cohen's d", "Cliff's δ", "verdict",
+    )  # fmt: skip
+    percent = f"{round(100 * comparison.confidence)} % interval"
+    rows = tuple(_pair_row(one, measure) for one in found)
+    assumptions = tuple(dict.fromkeys(one.assumption for one in found))
+    unequal = "; ".join(
+        f"{one.first} and {one.second}: {len(one.only_first)} and {len(one.only_second)} "
+        for one in found
+        if one.only_first or one.only_second
+    )
+    notes = (
+        f"What the p-values assume: {'; '.join(assumptions)}.",
+        "p-values are corrected by Holm's method; smallest p is the smallest corrected Wilcoxon p that so "
+        "many pairs could have given. Effect sizes are positive where the first is better. "
+        "d_z = mean(d) / s_d; d = (mean x − mean y) / √((s_x² + s_y²) / 2); "
+        "δ = share of x better than y minus share worse.",
+        *([f"Pairs that only the one or only the other has are left out: {unequal}."] if unequal else []),
+    )
+    return TableView(
+        f"{measure.title}: every two methods over the pairs that both have",
+        tuple(percent if head == "95 % interval" else head for head in heads),
+        rows,
+        notes,
+        (0, 1, 12),
+    )
+
+
+def by_scope(comparison: Comparison, measure: Measure, kind: ScopeKind, title: str) -> TableView | None:
+    """Scopes × methods; None where there is one scope alone."""
+    scopes = comparison.scopes(measure.name, kind)
+    if not scopes:
+        return None
+    runs = comparison.scores.own_runs
+    rows = []
+    for scope in scopes:
+        label = scope.name
+        if kind == "label":
+            known = comparison.scores.label_names.get(int(scope.name), "")
+            label = f"{scope.name} {known}".strip()
+        cases = max((row.cases for row in comparison.summary(measure.name, scope)), default=0)
+        cells = [_summary_cell(comparison, measure, run.name, scope) for run in runs]
+        rows.append((Cell(label), Cell(str(cases), cases), *cells))
+    heads = (title, "pairs", *(run.name for run in runs))
+    return TableView(f"{measure.title} by {title}", heads, tuple(rows))
+
+
+def rankings(comparison: Comparison) -> list[TableView]:
+    """The challenges' rankings with their stability."""
+    found = []
+    for ranking in comparison.rankings:
+        rows = tuple(
+            (
+                Cell(number(row.rank, 2).rstrip("0").rstrip("."), row.rank),
+                Cell(row.run, run=row.run),
+                Cell(number(row.score), row.score),
+                Cell("–" if math.isnan(row.rank_low) else f"{row.rank_low:.3g} to {row.rank_high:.3g}"),
+                Cell(
+                    "–" if math.isnan(row.first_share) else number(100 * row.first_share, 0), row.first_share
+                ),
+            )
+            for row in ranking.rows
+        )
+        notes = list(ranking.notes)
+        if ranking.resamples:
+            notes.append(f"Stability: {ranking.resamples} bootstrap resamples over subjects.")
+        heads = ("rank", "method", "score", "95 % of resampled ranks", "first in %")
+        found.append(TableView(ranking.scheme, heads, rows, tuple(notes), (1,)))
+    return found
+
+
+def _scored(done: int, pairs: int) -> Cell:
+    return Cell(f"{done} of {pairs}", done, "" if done == pairs else "bad")
+
+
+def _pair_row(one: Pairwise, measure: Measure) -> tuple[Cell, ...]:
+    effects = one.effects
+    return (
+        Cell(one.first, run=one.first),
+        Cell(one.second, run=one.second),
+        Cell(str(one.cases), one.cases),
+        Cell(number(one.difference.estimate), one.difference.estimate),
+        Cell(interval(one.difference) or "–", one.difference.low),
+        Cell(f"{one.wins} / {one.ties} / {one.losses}", one.wins),
+        Cell(p_value(one.wilcoxon.p_holm), one.wilcoxon.p_holm),
+        Cell(p_value(one.sign_flips.p_holm), one.sign_flips.p_holm),
+        Cell(p_value(one.wilcoxon.smallest_p_holm), one.wilcoxon.smallest_p_holm),
+        *(
+            Cell(f"{short(size.estimate)} {_short_interval(size)}".strip(), size.estimate)
+            for size in (effects.cohens_dz, effects.cohens_d, effects.cliffs_delta)
+        ),
+        Cell(verdict_words(one), kind="text wrap"),
+    )
+
+
+def _short_interval(found: Interval) -> str:
+    return f"[{short(found.low)}, {short(found.high)}]" if found.known else ""
+
+
+def _summary_cell(comparison: Comparison, measure: Measure, run: str, scope: Scope) -> Cell:
+    row = next((row for row in comparison.summary(measure.name, scope) if row.run == run), None)
+    if row is None or math.isnan(row.mean):
+        return Cell("–")
+    spread = "" if math.isnan(row.std) else f" ± {number(row.std, 3)}"
+    return Cell(f"{number(row.mean)}{spread}", row.mean, "best" if row.best else "")
+
+
+def _values(comparison: Comparison, measure: Measure, run: str) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = np.asarray(comparison.scores.table(measure.name)[run], dtype=float)
+    return np.asarray(values[np.isfinite(values)])
+
+
+def _any(comparison: Comparison, measure: Measure) -> bool:
+    return any(len(_values(comparison, measure, run.name)) for run in comparison.scores.own_runs)

@@ -1,0 +1,200 @@
+"""Says in sentences what a comparison found: who is best, by how much, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iterreg.statistics.bootstrap import Interval
+from iterreg.statistics.comparison import Comparison
+from iterreg.statistics.measures import Measure
+from iterreg.statistics.paired import Pairwise
+
+__all__ = ["costs", "count", "interval", "leader", "number", "p_value", "sentences", "short", "verdict_words"]
+
+_COVERED = 0.5
+"""Whoever has at least this share of the cases that the most complete run has may lead."""
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A number for tables: four decimals, fewer for large ones, scientific for tiny ones; – for none."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    size = abs(value)
+    if value and size < 0.5 * 10.0**-digits:
+        return f"{value:.1e}".replace("-", "−")
+    if size >= 10:
+        digits = 0 if size >= 1000 else min(digits, 1) if size >= 100 else max(digits - 2, 0)
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def short(value: float) -> str:
+    """A number with three digits that count, for effect sizes."""
+    if not math.isfinite(value):
+        return number(value)
+    return f"{value:.2f}".replace("-", "−") if abs(value) < 10 else f"{value:.1f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """A p-value: three decimals, below that an upper bound."""
+    if math.isnan(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def interval(found: Interval, digits: int = 4) -> str:
+    """Ends of an interval in brackets; empty when there is none."""
+    return f"[{number(found.low, digits)}, {number(found.high, digits)}]" if found.known else ""
+
+
+def count(n: int, what: str) -> str:
+    """``1 pair``, ``2 pairs``."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def leader(comparison: Comparison, measure: Measure) -> str:
+    """The run that most others fall behind, pair of methods by pair of methods.
+
+    Only runs with many cases may lead: one that was tried on a single easy pair is no winner. Empty when
+    no run has a number.
+    """
+    rows = [row for row in comparison.summary(measure.name) if row.cases]
+    most = max((row.cases for row in rows), default=0)
+    covered = {row.run: row.mean for row in rows if row.cases >= _COVERED * most}
+    ahead = dict.fromkeys(covered, 0)
+    for one in comparison.pairs(measure.name):
+        gain = measure.sign * one.difference.estimate
+        winner = one.first if gain > 0 else one.second if gain < 0 else ""
+        if winner in ahead and {one.first, one.second} <= set(covered):
+            ahead[winner] += 1
+    return max(ahead, key=lambda run: (ahead[run], measure.sign * covered[run]), default="")
+
+
+def sentences(comparison: Comparison) -> tuple[str, list[str]]:
+    """The summary: one leading sentence, and what supports it.
+
+    Returns
+    -------
+    lead, further sentences
+        About the first measure; the other measures have a sentence each.
+    """
+    measure = comparison.measures[0]
+    first = leader(comparison, measure)
+    if not first:
+        return f"No method has a number of {measure.title}.", []
+    row = next(row for row in comparison.summary(measure.name) if row.run == first)
+    mean = f"mean {number(row.mean)} over {count(row.cases, 'pair')}"
+    rivals = [one for one in comparison.pairs(measure.name) if first in (one.first, one.second)]
+    if not rivals:
+        return f"{first} is the only method here: {measure.title} {mean}.", _others(comparison, first)
+    sure = [_other(one, first) for one in rivals if one.better == first]
+    behind = [_other(one, first) for one in rivals if one.better and one.better != first]
+    lead = f"{first} has the best {measure.title}: {mean}."
+    if len(sure) == len(rivals):
+        beaten = sure[0] if len(sure) == 1 else "every other method"
+        lead += f" It is better than {beaten}, and the cases suffice to say so."
+    elif sure:
+        unsure = _listed(_rest(rivals, first, sure))
+        lead += f" That it is better is shown against {_listed(sure)}, not against {unsure}."
+    else:
+        lead += " No difference to another method is shown: see below by how much, and how sure."
+    if behind:
+        lead += f" Yet {_listed(behind)} did better where both were tried."
+    said = [versus(one, first, measure) for one in _ordered(rivals, first, measure)]
+    return lead, said + _others(comparison, first)
+
+
+def versus(one: Pairwise, run: str, measure: Measure) -> str:
+    """One comparison, as seen from `run`."""
+    other = _other(one, run)
+    turned = one if one.first == run else None
+    gain = one.difference if turned else one.difference.scaled(-1)
+    wins = one.wins if turned else one.losses
+    if not one.cases:
+        return f"{run} and {other} have no case in common."
+    way = "higher" if gain.estimate > 0 else "lower"
+    said = f"Against {other}: {measure.title} {number(abs(gain.estimate))} {way}"
+    if gain.known:
+        percent = round(100 * gain.confidence)
+        said += f" ({percent} % interval of the difference {number(gain.low)} to {number(gain.high)})"
+    said += f", better in {wins} of {count(one.cases, 'pair')}"
+    if one.wilcoxon.result.differing:
+        said += f"; p = {p_value(one.wilcoxon.p_holm)} (Wilcoxon, Holm)".replace("= <", "<")
+    return f"{said}. {verdict_words(one)}"
+
+
+def verdict_words(one: Pairwise) -> str:
+    """The verdict as a sentence."""
+    why = f" ({one.why})" if one.why else ""
+    if one.better:
+        return f"{one.better} is better{why}."
+    return {
+        "no difference shown": f"No difference is shown{why}.",
+        "equal": f"They are equal{why}.",
+    }.get(one.verdict, f"Too few cases for a verdict{why}.")
+
+
+def _others(comparison: Comparison, first: str) -> list[str]:
+    """A sentence for each further measure."""
+    said = []
+    for measure in comparison.measures[1:]:
+        best = leader(comparison, measure)
+        rows = {row.run: row for row in comparison.summary(measure.name) if row.cases}
+        if not best or first not in rows:
+            continue
+        if len({number(rows[run].mean) for run in rows}) == 1 and len(rows) > 1:
+            said.append(f"{measure.title}: the same for all methods, {number(rows[first].mean)}.")
+        elif number(rows[best].mean) == number(rows[first].mean) and best != first:
+            said.append(
+                f"{measure.title}: {first} and {best} share the best mean, {number(rows[first].mean)}."
+            )
+        elif best == first:
+            said.append(f"{measure.title}: {first} is best here too, mean {number(rows[first].mean)}.")
+        else:
+            said.append(
+                f"{measure.title}: {best} is best, mean {number(rows[best].mean)} over "
+                f"{count(rows[best].cases, 'pair')}; {first} has {number(rows[first].mean)}."
+            )
+    return said
+
+
+def costs(comparison: Comparison) -> str:
+    """What the methods cost; empty when no run says."""
+    said = []
+    for run in comparison.scores.own_runs:
+        values = _column(comparison, "cpu_s", run.name)
+        if values.size:
+            said.append(f"{run.name} {number(float(values.mean()), 3)} s")
+    return f"CPU time a pair: {', '.join(said)}." if said else ""
+
+
+def _column(comparison: Comparison, measure: str, run: str) -> NDArray[np.float64]:
+    table = comparison.scores.table(measure)
+    return np.asarray(table[run].dropna(), dtype=float)
+
+
+def _ordered(rivals: Sequence[Pairwise], first: str, measure: Measure) -> list[Pairwise]:
+    """Closest rival first."""
+
+    def gap(one: Pairwise) -> float:
+        gain = measure.sign * one.difference.estimate * (1 if one.first == first else -1)
+        return math.inf if math.isnan(gain) else gain
+
+    return sorted(rivals, key=gap)
+
+
+def _other(one: Pairwise, run: str) -> str:
+    return one.second if one.first == run else one.first
+
+
+def _rest(rivals: Sequence[Pairwise], first: str, named: Sequence[str]) -> list[str]:
+    return [other for one in rivals if (other := _other(one, first)) not in named]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
