@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from iterreg.cli import container
@@ -408,8 +409,41 @@ def a_demo_with_fields(people: Path, sandbox: Path) -> None:
     shutil.copytree(people / "truth", sandbox / "vfa_fields")
 
 
+def evaluated_runs(people: Path, sandbox: Path) -> None:
+    """Scores as `iterreg evaluate` leaves them: seven subjects, two tasks, labels, two preprocessings."""
+    generator = np.random.default_rng(7)
+    dice = {"syn": 0.70, "elastix": 0.66, "lddmm": 0.72, "vfa": 0.77, "transmorph": 0.76}
+    for run, arms in (
+        ("runs", ("syn", "elastix", "lddmm")),
+        ("plain", tuple(dice)),
+        ("cropped", tuple(dice)),
+    ):
+        for arm in arms:
+            folder = sandbox / run / arm / "scores"
+            folder.mkdir(parents=True)
+            write_scores(folder, dice[arm] - 0.03 * (run == "cropped"), generator)
+    (sandbox / "vfa-scores").mkdir()
+    write_scores(sandbox / "vfa-scores", 0.77, generator)
+    cases = {f"{i}_0000<--{(i + 1) % 7}_0000": {"DSC": {"mean": 0.7 + i / 100}} for i in range(7)}
+    (sandbox / "their_metrics.json").write_text(json.dumps({"cases": cases}))
+
+
+def write_scores(folder: Path, dice: float, generator: np.random.Generator) -> None:
+    pairs, labels = ["pair,case,task,outcome,reason,DSC,HD95,TRE_lm,Non-diffeomorphic Volumes"], []
+    for i in range(14):
+        fixed, moving, task = i % 7, (i + 1 + i // 7) % 7, "in-domain" if i < 7 else "high-field"
+        own = dice + generator.normal(0, 0.01, 4)
+        case = f"{fixed}_0000<--{moving}_0000"
+        numbers = [own.mean(), 10 - 8 * own[0], 6 - 5 * own[1], 0.01 * i]
+        pairs.append(",".join([f"{fixed}_{moving}", case, task, "ok", "", *map(str, numbers)]))
+        labels += [f"{case},{label},{value},0.5" for label, value in enumerate(own, start=1)]
+    (folder / "pairs.csv").write_text("\n".join([*pairs, ""]))
+    (folder / "labels.csv").write_text("\n".join(["case,label,dice,initial_dice", *labels, ""]))
+
+
 GIVEN: Mapping[str, tuple[Provider, ...]] = {
     "docs/evaluation.md": (a_demo_with_fields,),
+    "docs/statistics.md": (evaluated_runs,),
     "docs/lddmm.md": (two_images,),
     "README.md": (two_images, a_warp, lumir("25", "DATA"), a_dataset, elastix_files),
     "docs/submission.md": (lumir("25", "LUMIR25"), lumir("", "LUMIR"), deep_fields),

@@ -21,6 +21,7 @@ COMMANDS = (
     "status",
     "check",
     "evaluate",
+    "compare",
     "prepare",
     "package",
     "warp",

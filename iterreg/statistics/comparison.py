@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from iterreg.errors import InputError
 from iterreg.statistics.bootstrap import Interval, SubjectBootstrap
@@ -20,6 +21,8 @@ from iterreg.statistics.scores import ALL_CASES, Run, Scope, ScopeKind, Scores
 from iterreg.statistics.standings import rankings
 
 __all__ = ["SCOPE_KINDS", "Comparison", "Summary", "compare"]
+
+Values = NDArray[np.float64]
 
 SCOPE_KINDS: tuple[ScopeKind, ...] = ("all", "task", "contrast", "group", "label")
 
@@ -178,11 +181,12 @@ def compare(
             family = judged(
                 [
                     compare_pair(
-                        scores.table(measure.name, scope), scope, measure, first, second,
+                        table, scope, measure, first, second,
                         bootstraps=bootstraps, confidence=confidence, seed=seed,
                         all_intervals=kind not in ("group", "label"),
                     )
                     for scope in listed
+                    for table in [scores.table(measure.name, scope)]
                     for first, second in _pairs_of(scores.own_runs, reference)
                 ],
                 alpha=alpha,
@@ -260,8 +264,11 @@ def _summaries(
     confidence: float,
 ) -> list[Summary]:
     table = scores.table(measure.name, scope)
-    common = table.dropna()
-    means = {run: float(common[run].mean()) for run in table.columns if len(common)}
+    names, values = list(table.columns), table.to_numpy()
+    shared = np.isfinite(values).all(axis=1)
+    common = values[shared]
+    bootstrap = bootstraps(table.index[shared])
+    means = dict(zip(names, common.mean(axis=0).tolist(), strict=True)) if len(common) else {}
     best = max(means.values(), key=lambda mean: measure.sign * mean, default=float("nan"))
     leaders = [run for run, mean in means.items() if mean == best]
     beaten = {
@@ -276,7 +283,8 @@ def _summaries(
             if scope.kind == "all":
                 rows += _published(scores, measure, scope, run)
             continue
-        own = table[run.name].dropna().to_numpy()
+        column = values[:, names.index(run.name)]
+        own, ours = column[np.isfinite(column)], column[shared]
         lower, median, upper, worst = _spread(own, measure)
         rows.append(
             Summary(
@@ -284,16 +292,16 @@ def _summaries(
                 measure=measure.name,
                 run=run.name,
                 cases=own.size,
-                missing=int(table[run.name].isna().sum()),
-                mean=float(own.mean()) if own.size else float("nan"),
-                std=float(own.std(ddof=1)) if own.size > 1 else float("nan"),
+                missing=column.size - own.size,
+                mean=_mean(own),
+                std=_deviation(own),
                 median=median,
                 lower=lower,
                 upper=upper,
                 worst=worst,
-                common_cases=len(common),
-                common_mean=_mean(common[run.name], bootstraps, confidence),
-                common_std=float(common[run.name].std(ddof=1)),
+                common_cases=ours.size,
+                common_mean=bootstrap.interval(partial(_weighted_mean, ours), confidence=confidence),
+                common_std=_deviation(ours),
                 best=run.name in leaders and len(means) > 1,
                 worse_than_best=run.name in beaten,
             )
@@ -301,23 +309,26 @@ def _summaries(
     return rows
 
 
-def _spread(values: np.ndarray, measure: Measure) -> tuple[float, float, float, float]:
+def _mean(values: Values) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _deviation(values: Values) -> float:
+    return float(values.std(ddof=1)) if values.size > 1 else float("nan")
+
+
+def _weighted_mean(values: Values, weights: Values) -> Values:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(weights @ values / weights.sum(axis=-1))
+
+
+def _spread(values: Values, measure: Measure) -> tuple[float, float, float, float]:
     """Lower quartile, median, upper quartile and the worst value."""
     if not values.size:
         return (float("nan"),) * 4
     lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75))
     worst = values.min() if measure.higher_is_better else values.max()
     return float(lower), float(median), float(upper), float(worst)
-
-
-def _mean(values: pd.Series, bootstraps: Bootstraps, confidence: float) -> Interval:
-    known = values.to_numpy()
-
-    def mean(weights: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):
-            return np.asarray(weights @ known / weights.sum(axis=-1))
-
-    return bootstraps(values.index).interval(mean, confidence=confidence)
 
 
 def _published(scores: Scores, measure: Measure, scope: Scope, run: Run) -> list[Summary]:

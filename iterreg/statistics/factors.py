@@ -188,7 +188,8 @@ def factor_result(
         )
     if baseline and baseline not in levels:
         raise InputError(f"{factor} has no level {baseline!r}; its levels are {', '.join(levels)}")
-    levels.sort(key=lambda level: level != (baseline or levels[0]))
+    first = baseline or levels[0]
+    levels = [first, *(level for level in levels if level != first)]
     methods = list(dict.fromkeys(method for method, _ in arms))
     units = {method: (method,) for method in methods} | _classes(classes or {}, methods)
     effects: list[FactorEffect] = []
@@ -386,12 +387,16 @@ def _interaction(
     if found[0] is None or found[1] is None:
         return None
     four: tuple[NDArray[np.float64], ...] = (*found[0], *found[1])
+    if slots.pairing == "none":  # at each level both methods must have the case
+        lacks = [np.isnan(four[i]) | np.isnan(four[i + 2]) for i in (0, 1)]
+    else:
+        lacks = [np.isnan(four).any(axis=0)] * 2
+    if any(lacking.all() for lacking in lacks):
+        return None
+    four = tuple(np.where(lacks[i % 2], np.nan, values) for i, values in enumerate(four))
     test = None
     if slots.pairing != "none":
-        lacking = np.isnan(four).any(axis=0)
-        four = tuple(np.where(lacking, np.nan, values) for values in four)
-        if lacking.all():
-            return None
+        lacking = lacks[0]
         test = _test(((four[0] - four[1]) - (four[2] - four[3]))[~lacking] * measure.sign)
     empty = Interval(float("nan"))
     return Interaction(one, other, *between, measure.name, empty), four, test

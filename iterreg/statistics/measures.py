@@ -39,6 +39,11 @@ class Measure:
         return 1 if self.higher_is_better else -1
 
     @property
+    def place(self) -> int:
+        """Where it stands among others: overlap first, what is beyond the challenges last."""
+        return _ORDER.index(self.kind)
+
+    @property
     def official(self) -> bool:
         """Whether a challenge ranks by it."""
         return self.kind in ("dice", "hd95", "tre", "ndv", "sdlogj", "")
@@ -74,6 +79,9 @@ _KINDS: tuple[tuple[str, str, bool], ...] = (
     (r"sd.?log.?j|logjacdetstd|std.?log.?j", "sdlogj", False),
 )
 """A pattern anywhere in the name, the kind, whether more is better."""
+
+_ORDER = ("dice", "tre", "hd95", "ndv", "sdlogj", "", "cost", "extra")
+"""In which order kinds of measures are shown."""
 
 _TITLES = {"DSC": "Dice", "Non-diffeomorphic Volumes": "NDV %", "LogJacDetStd": "SDlogJ", "TRE_lm": "TRE"}
 

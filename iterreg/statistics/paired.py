@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,7 +23,7 @@ from iterreg.statistics.measures import Measure
 from iterreg.statistics.scores import Scope
 from iterreg.statistics.tests import TestResult, holm, sign_flip_test, signed_rank_test
 
-__all__ = ["Bootstraps", "Effects", "Pairwise", "Tested", "Verdict", "compare_pair", "judged"]
+__all__ = ["Bootstraps", "Effects", "Pairwise", "Tested", "Verdict", "cases_needed", "compare_pair", "judged"]
 
 Verdict = Literal["first better", "second better", "no difference shown", "equal", "too few cases"]
 
@@ -172,22 +173,23 @@ def compare_pair(
     all_intervals
         Take intervals of all effect sizes, not of the difference and Cohen's d_z alone.
     """
-    both = table[[first, second]].dropna()
-    x, y = both[first].to_numpy(), both[second].to_numpy()
-    has = table[[first, second]].notna()
+    x, y = table[first].to_numpy(), table[second].to_numpy()
+    has_first, has_second = np.isfinite(x), np.isfinite(y)
+    both = has_first & has_second
+    x, y = x[both], y[both]
     names = table.index.get_level_values("case")
     differences = (x - y) * measure.sign
     differences = np.where(np.abs(differences) <= 1e-12 * np.maximum(np.abs(x), np.abs(y)), 0.0, differences)
-    bootstrap = bootstraps(both.index)
+    bootstrap = bootstraps(table.index[both])
     cut = {"confidence": confidence}
     return Pairwise(
         scope=scope,
         measure=measure.name,
         first=first,
         second=second,
-        cases=len(both),
-        only_first=tuple(names[has[first] & ~has[second]]),
-        only_second=tuple(names[has[second] & ~has[first]]),
+        cases=x.size,
+        only_first=tuple(names[has_first & ~has_second]),
+        only_second=tuple(names[has_second & ~has_first]),
         units=bootstrap.units,
         unit=bootstrap.unit,
         shared=bootstrap.shared,
@@ -247,12 +249,22 @@ def judged(family: Sequence[Pairwise], *, alpha: float = 0.05) -> list[Pairwise]
         replace(one, wilcoxon=wilcoxon, sign_flips=flips)
         for one, wilcoxon, flips in zip(family, corrected["wilcoxon"], corrected["sign_flips"], strict=True)
     ]
+    tests = sum(one.cases > 0 for one in tested)
+    verdicts = [_verdict(one, alpha, tests) for one in tested]
     return [
-        replace(one, verdict=verdict, why=why) for one in tested for verdict, why in [_verdict(one, alpha)]
+        replace(one, verdict=verdict, why=why) for one, (verdict, why) in zip(tested, verdicts, strict=True)
     ]
 
 
-def _verdict(one: Pairwise, alpha: float) -> tuple[Verdict, str]:
+def cases_needed(tests: int, alpha: float = 0.05) -> int:
+    """The fewest differing cases with which one of so many tests can be significant.
+
+    The least n with tests · 2^(1 - n) < alpha.
+    """
+    return math.floor(math.log2(tests / alpha)) + 2
+
+
+def _verdict(one: Pairwise, alpha: float, tests: int) -> tuple[Verdict, str]:
     result = one.wilcoxon.result
     if not one.cases:
         return "too few cases", "no case in common"
@@ -262,7 +274,8 @@ def _verdict(one: Pairwise, alpha: float) -> tuple[Verdict, str]:
         of = "" if result.differing == one.cases else f" differing of {one.cases}"
         return "too few cases", (
             f"{result.differing}{of} cases cannot give a corrected p below "
-            f"{min(1.0, one.wilcoxon.smallest_p_holm):.2g}"
+            f"{one.wilcoxon.smallest_p_holm:.2g}; {cases_needed(tests, alpha)} that differ can, whatever the "
+            f"others of the {tests} comparisons give"
         )
     if one.shared and not one.difference.known:
         return "too few cases", f"cases share subjects, and there are {one.difference.note}"

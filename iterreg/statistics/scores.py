@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from iterreg.errors import InputError
 from iterreg.statistics.label_groups import LabelTable, label_table
@@ -106,7 +108,7 @@ class Scores:
     runs
         In the order they were given.
     measures
-        Every measure some run has, in order of first appearance.
+        Every measure some run has: overlap first, what is beyond the challenges last.
     cases
         Columns run, case, fixed, moving, task, contrast, measure, value: one row per finite number. fixed and
         moving are the ids of the subjects, contrast is ``0000`` or ``0000-0001`` (fixed-moving).
@@ -188,24 +190,54 @@ class Scores:
     def _tables(self) -> dict[tuple[str, Scope], pd.DataFrame]:
         return {}
 
-    @cached_property
-    def _subjects(self) -> pd.DataFrame:
-        return self.cases.drop_duplicates("case").set_index("case")[["fixed", "moving"]]
-
     def _build(self, measure: str, scope: Scope) -> pd.DataFrame:
         if scope.kind in ("label", "group"):
-            rows = self.labels[self.labels["measure"] == measure]
-            wanted = int(scope.name) if scope.kind == "label" else scope.name
-            rows = rows[rows[scope.kind] == wanted]
-            rows = rows.groupby(["case", "run"], as_index=False, sort=False)["value"].mean()
-            rows = rows.join(self._subjects, on="case")
-        else:
-            rows = self.cases[self.cases["measure"] == measure]
-            if scope.kind != "all":
-                rows = rows[rows[scope.kind] == scope.name]
+            return self._build_from_labels(measure, scope)
+        rows = self.cases[self.cases["measure"] == measure]
+        if scope.kind != "all":
+            rows = rows[rows[scope.kind] == scope.name]
         wide = rows.pivot(index=["case", "fixed", "moving"], columns="run", values="value")
-        order = [key for key in self._order if key in set(wide.index.get_level_values("case"))]
-        return wide.reindex(order, level="case")
+        known = set(wide.index.get_level_values("case"))
+        return wide.reindex([case for case in self._order if case in known], level="case")
+
+    def _build_from_labels(self, measure: str, scope: Scope) -> pd.DataFrame:
+        labels, index, cube = self._cube(measure)
+        if scope.kind == "label":
+            values = cube[labels.index(int(scope.name))]
+        else:
+            rows = self.labels[self.labels["group"] == scope.name]
+            members = set(rows["label"])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # where a run has none of the labels
+                values = np.nanmean(cube[[i for i, label in enumerate(labels) if label in members]], axis=0)
+        kept = np.isfinite(values).any(axis=1)
+        names = [run.name for run in self.own_runs]
+        return pd.DataFrame(values[kept], index=index[kept], columns=names)
+
+    def _cube(self, measure: str) -> tuple[list[int], pd.MultiIndex, NDArray[np.float64]]:
+        """Every label's number at once: labels, cases, (labels, cases, runs)."""
+        if measure not in self._cubes:
+            rows = self.labels[self.labels["measure"] == measure]
+            subjects = self.cases.drop_duplicates("case").set_index("case")
+            cases = [case for case in self._order if case in set(rows["case"])]
+            labels = sorted(set(rows["label"]))
+            names = [run.name for run in self.own_runs]
+            cube = np.full((len(labels), len(cases), len(names)), np.nan)
+            place = (
+                pd.Categorical(rows["label"], labels).codes,
+                pd.Categorical(rows["case"], cases).codes,
+                pd.Categorical(rows["run"], names).codes,
+            )
+            kept = np.logical_and.reduce([codes >= 0 for codes in place])
+            cube[tuple(codes[kept] for codes in place)] = rows["value"].to_numpy()[kept]
+            keys = [(case, subjects.at[case, "fixed"], subjects.at[case, "moving"]) for case in cases]
+            index = pd.MultiIndex.from_tuples(keys, names=["case", "fixed", "moving"])
+            self._cubes[measure] = labels, index, cube
+        return self._cubes[measure]
+
+    @cached_property
+    def _cubes(self) -> dict[str, tuple[list[int], pd.MultiIndex, NDArray[np.float64]]]:
+        return {}
 
     @cached_property
     def _order(self) -> list[str]:
@@ -246,7 +278,8 @@ def load_scores(
     if cases.empty and not any(source.published for source in sources):
         raise InputError(f"{sources[0].path}: not one case has a number; look into its column 'reason'")
     names = list(dict.fromkeys([*cases["measure"], *(one.measure for s in sources for one in s.published)]))
-    measures = with_directions(tuple(measure_named(name) for name in names), better or {})
+    known = sorted(map(measure_named, names), key=lambda measure: measure.place)
+    measures = with_directions(tuple(known), better or {})
     labels = _label_rows(sources, measures)
     table = label_table(label_groups, sorted(set(labels["label"])))
     labels = labels.assign(group=[table.groups.get(label, "") for label in labels["label"]])

@@ -28,7 +28,8 @@ from iterreg.statistics.table_formats import (
 
 __all__ = [
     "effects_table", "interactions_table", "means_table", "missing_table",
-    "pairwise_table", "ranking_tables", "scope_means_table", "tables_of", "verdict_words", "write_tables",
+    "pairwise_table", "ranking_tables", "scope_means_table", "tables_of", "verdict_table", "verdict_words",
+    "write_tables",
 ]  # fmt: skip
 
 _MEAN_PARTS = ("mean", "std", "cases", "low", "high", "own_mean", "own_cases")
@@ -164,8 +165,8 @@ def _mean_notes(comparison: Comparison) -> tuple[str, ...]:
     own = [row for row in comparison.summaries if not row.reference]
     if any(row.cases != row.common_cases for row in own):
         notes.append(
-            "(… of n): the mean over all n cases of that run, which other runs do not have. (n=…): no case is "
-            "common to all runs, and these means do not compare. The table of missing cases says why."
+            "(… of n): the mean over all n cases of that run, of which other runs lack some. (n=…): no case "
+            "is common to all runs, and these means do not compare. The table of missing cases says why."
         )
     if any(run.reference for run in comparison.scores.runs):
         notes.append("†: published by others, not measured here, not tested.")
@@ -222,6 +223,67 @@ def pairwise_table(comparison: Comparison, kind: str = "all") -> Table:
     )
     name = "pairwise" if kind == "all" else f"pairwise_{kind}s"
     return Table(name, _pairwise_title(kind), columns, rows, _pairwise_notes(comparison, kind))
+
+
+def verdict_table(comparison: Comparison) -> Table:
+    """One row per measure and two runs over all cases, short: the one with the better mean stands first."""
+    columns = (
+        Column("measure", ("measure",), numeric=False),
+        Column("run", ("run",), numeric=False),
+        Column("than", ("than",), numeric=False),
+        Column("n", ("cases",)),
+        Column(f"better by [{100 * comparison.confidence:g} %]", ("better_by", "low", "high")),
+        Column("won/tied/lost", ("wins", "ties", "losses")),
+        Column("d_z", ("cohens_dz",)),
+        Column("p", ("p_wilcoxon",)),
+        Column("Holm", ("p_wilcoxon_holm",)),
+        Column("least", ("smallest_p_wilcoxon_holm",)),
+        Column("flips", ("p_sign_flips_holm",)),
+        Column("verdict", ("verdict",), numeric=False),
+    )
+    rows = []
+    for row in comparison.pairwise:
+        if row.scope.kind != "all":
+            continue
+        measure = comparison.scores.measure(row.measure)
+        turned = measure.sign * row.difference.estimate < 0
+        names = (row.second, row.first) if turned else (row.first, row.second)
+        counts = (row.wins, row.ties, row.losses)[:: -1 if turned else 1]
+        better_by = row.difference.scaled(-measure.sign if turned else measure.sign)
+        rows.append(
+            (
+                text_cell(measure.title),
+                text_cell(names[0], bold=bool(row.better)),
+                text_cell(names[1]),
+                counted(row.cases),
+                interval(better_by),
+                Cell("/".join(map(str, counts)), counts),
+                number(row.effects.cohens_dz.estimate * (-1 if turned else 1), signed=True),
+                p_value(row.wilcoxon.result.p),
+                p_value(row.wilcoxon.p_holm),
+                p_value(row.wilcoxon.smallest_p_holm),
+                p_value(row.sign_flips.p_holm),
+                text_cell(row.verdict.replace("first ", "").replace("second ", "")),
+            )
+        )
+    return Table(
+        "verdicts",
+        "Who is better, by how much, and how sure",
+        columns,
+        tuple(rows),
+        (
+            "p: Wilcoxon's signed-rank test, two-sided; Holm: corrected for all rows of the measure; least: "
+            "the smallest corrected p that so many differing cases could have given; flips: the sign-flip "
+            "test's corrected p. d_z = mean / standard deviation of the differences.",
+            *_pairwise_notes(comparison, "all")[1:],
+            *(f"Too few cases: {why}." for why in _whys(comparison)),
+        ),
+    )
+
+
+def _whys(comparison: Comparison) -> list[str]:
+    rows = (row for row in comparison.pairwise if row.scope.kind == "all" and row.verdict == "too few cases")
+    return list(dict.fromkeys(row.why for row in rows))
 
 
 def _pairwise_cells(row: Pairwise, comparison: Comparison) -> tuple[Cell, ...]:
