@@ -21,6 +21,7 @@ COMMANDS = (
     "status",
     "check",
     "evaluate",
+    "report",
     "compare",
     "prepare",
     "package",
