@@ -2,7 +2,8 @@
 
 All vectors are (3, X, Y, Z) in lattice units, float32 or float64. Between lattice points they
 are trilinear, beyond the border constant: the velocity *is* that interpolant, a Lipschitz field whose flow
-cannot fold.
+cannot fold. *Spans*, (X, Y, 2) int32, say which points of each row matter: from the first number up to, not
+including, the second.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ Array = NDArray[Any]
 
 
 @helper
-def _sample_row(flat, shape, at, out):
-    """Sample three components at a row of points, held constant beyond the border.
+def _sample_row(flat, shape, at, k0, k1, out):
+    """Sample three components at points k0 up to k1 of a row, held constant beyond the border.
 
     `flat` is the field with its spatial axes in one; `at` and `out` are (3, N). Unsigned indices and one
     flat axis let the compiler fetch many points at once.
@@ -30,7 +31,7 @@ def _sample_row(flat, shape, at, out):
     one = np.float32(1.0)
     next_y = np.uint32(nz)
     next_x = np.uint32(ny * nz)
-    for k in range(at.shape[1]):
+    for k in range(k0, k1):
         x = min(max(at[0, k], np.float32(0.0)), np.float32(nx - 1))
         y = min(max(at[1, k], np.float32(0.0)), np.float32(ny - 1))
         z = min(max(at[2, k], np.float32(0.0)), np.float32(nz - 1))
@@ -57,7 +58,7 @@ def _sample_row(flat, shape, at, out):
 
 
 @kernel
-def trace(velocity: Array, displacement: Array, step: float, substeps: int) -> Array:
+def trace(velocity: Array, displacement: Array, step: float, substeps: int, spans: Array) -> Array:
     """Move points along a velocity by the midpoint rule: ``q = p + u(p)``, ``q + step v(q + step v(q) / 2)``.
 
     Parameters
@@ -68,6 +69,8 @@ def trace(velocity: Array, displacement: Array, step: float, substeps: int) -> A
         Time of one substep; negative to go back.
     substeps
         How many to take.
+    spans
+        Which points are moved; the others stay where they stand.
 
     Returns
     -------
@@ -84,20 +87,26 @@ def trace(velocity: Array, displacement: Array, step: float, substeps: int) -> A
         middle = np.empty((3, nz), displacement.dtype)
         v = np.empty((3, nz), displacement.dtype)
         for j in range(ny):
-            for k in range(nz):
+            k0, k1 = spans[i, j, 0], spans[i, j, 1]
+            for c in range(3):
+                for k in range(k0):
+                    out[c, i, j, k] = displacement[c, i, j, k]
+                for k in range(k1, nz):
+                    out[c, i, j, k] = displacement[c, i, j, k]
+            for k in range(k0, k1):
                 here[0, k] = np.float32(i) + displacement[0, i, j, k]
                 here[1, k] = np.float32(j) + displacement[1, i, j, k]
                 here[2, k] = np.float32(k) + displacement[2, i, j, k]
             for _substep in range(substeps):
-                _sample_row(flat, shape, here, v)
+                _sample_row(flat, shape, here, k0, k1, v)
                 for c in range(3):
-                    for k in range(nz):
+                    for k in range(k0, k1):
                         middle[c, k] = here[c, k] + half * v[c, k]
-                _sample_row(flat, shape, middle, v)
+                _sample_row(flat, shape, middle, k0, k1, v)
                 for c in range(3):
-                    for k in range(nz):
+                    for k in range(k0, k1):
                         here[c, k] += h * v[c, k]
-            for k in range(nz):
+            for k in range(k0, k1):
                 out[0, i, j, k] = here[0, k] - np.float32(i)
                 out[1, i, j, k] = here[1, k] - np.float32(j)
                 out[2, i, j, k] = here[2, k] - np.float32(k)
@@ -140,13 +149,15 @@ def steepness(velocity: Array) -> Array:
 
 
 @kernel
-def carry_momentum(momentum: Array, displacement: Array) -> Array:
+def carry_momentum(momentum: Array, displacement: Array, spans: Array) -> Array:
     """Pull a momentum back along a map A: ``det(DA) DA^T m(A(x))``, derivatives by central differences.
 
     Parameters
     ----------
     momentum, displacement
         (3, X, Y, Z); the displacement of A.
+    spans
+        Where to; zero elsewhere.
 
     Returns
     -------
@@ -163,12 +174,13 @@ def carry_momentum(momentum: Array, displacement: Array) -> Array:
         at = np.empty((3, nz), displacement.dtype)
         m = np.empty((3, nz), displacement.dtype)
         for j in range(1, ny - 1):
-            for k in range(nz):
+            k0, k1 = max(spans[i, j, 0], 1), min(spans[i, j, 1], nz - 1)
+            for k in range(k0, k1):
                 at[0, k] = np.float32(i) + u[0, i, j, k]
                 at[1, k] = np.float32(j) + u[1, i, j, k]
                 at[2, k] = np.float32(k) + u[2, i, j, k]
-            _sample_row(flat, shape, at, m)
-            for k in range(1, nz - 1):
+            _sample_row(flat, shape, at, k0, k1, m)
+            for k in range(k0, k1):
                 a00 = one + half * (u[0, i + 1, j, k] - u[0, i - 1, j, k])
                 a01 = half * (u[0, i, j + 1, k] - u[0, i, j - 1, k])
                 a02 = half * (u[0, i, j, k + 1] - u[0, i, j, k - 1])

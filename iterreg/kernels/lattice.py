@@ -201,10 +201,33 @@ def upsample(
     return out
 
 
+@helper
+def _add_force(derivative, warped, factor, i, j, k0, k1, force):
+    """Add ``factor * derivative * (neighbour after - neighbour before)`` along each axis in part of a row."""
+    nx, ny, nz = warped.shape
+    before, after = warped[max(i - 1, 0), j], warped[min(i + 1, nx - 1), j]
+    under, over = warped[i, max(j - 1, 0)], warped[i, min(j + 1, ny - 1)]
+    here = warped[i, j]
+    d = derivative[i, j]
+    for k in range(k0, k1):
+        h = d[k] * factor
+        force[0, k] += h * (after[k] - before[k])
+        force[1, k] += h * (over[k] - under[k])
+    for k in range(max(k0, 1), min(k1, nz - 1)):
+        force[2, k] += d[k] * factor * (here[k + 1] - here[k - 1])
+    if k0 == 0:
+        force[2, 0] += d[0] * factor * (here[min(1, nz - 1)] - here[0])
+    if k1 == nz and nz > 1:
+        force[2, nz - 1] += d[nz - 1] * factor * (here[nz - 1] - here[nz - 2])
+
+
 @kernel
 def pool_force(
     derivative: Array,
     warped: Array,
+    other_derivative: Array,
+    other_warped: Array,
+    both: bool,
     x_first: Array,
     x_weights: Array,
     y_first: Array,
@@ -217,10 +240,14 @@ def pool_force(
 ) -> Array:
     """Gather the force ``derivative * grad(warped)`` on the coarse lattice: the transpose of `upsample`.
 
+    With `both` the other image's force is taken away: two images that move against each other.
+
     Parameters
     ----------
     derivative, warped
         (X, Y, Z) float32; the gradient is by central differences, one-sided (halved) at the border.
+    other_derivative, other_warped
+        The same of the other image; not looked at unless `both`.
     x_first, x_weights, ...
         As `warp_through_lattice`.
     shape
@@ -248,7 +275,6 @@ def pool_force(
         force = np.zeros((3, nz), warped.dtype)
         half = warped.dtype.type(0.5)
         for i in range(slab * _SLAB, min((slab + 1) * _SLAB, nx)):
-            ia, ib = max(i - 1, 0), min(i + 1, nx - 1)
             # What of `rows` is in use: lattice rows y0 up to y1, image columns z0 up to z1.
             y0, y1, z0, z1 = py, 0, nz, 0
             for j in range(ny):
@@ -257,20 +283,15 @@ def pool_force(
                     continue
                 z0, z1 = min(z0, k0), max(z1, k1)
                 y0, y1 = min(y0, y_first[j]), max(y1, y_first[j] + 4)
-                ja, jb = max(j - 1, 0), min(j + 1, ny - 1)
-                before, after = warped[ia, j], warped[ib, j]
-                under, over = warped[i, ja], warped[i, jb]
-                here = warped[i, j]
-                d = derivative[i, j]
-                for k in range(k0, k1):
-                    h = d[k] * half
-                    force[0, k] = h * (after[k] - before[k]) * scale[0]
-                    force[1, k] = h * (over[k] - under[k]) * scale[1]
-                for k in range(max(k0, 1), min(k1, nz - 1)):
-                    force[2, k] = d[k] * half * (here[k + 1] - here[k - 1]) * scale[2]
-                for k in (0, nz - 1):
-                    change = here[min(k + 1, nz - 1)] - here[max(k - 1, 0)]
-                    force[2, k] = d[k] * half * change * scale[2]
+                for c in range(3):
+                    for k in range(k0, k1):
+                        force[c, k] = 0.0
+                _add_force(derivative, warped, half, i, j, k0, k1, force)
+                if both:
+                    _add_force(other_derivative, other_warped, -half, i, j, k0, k1, force)
+                for c in range(3):
+                    for k in range(k0, k1):
+                        force[c, k] *= scale[c]
                 f = y_first[j]
                 for c in range(3):
                     for t in range(4):

@@ -228,44 +228,50 @@ def lncc_forward(
 
 @kernel
 def lncc_backward(
-    own: Array,
-    other: Array,
+    first: Array,
+    second: Array,
     a: Array,
     b: Array,
     c: Array,
+    d: Array,
+    e: Array,
     spans: Array,
     radius: tuple[int, int, int],
     sign: float,
-    out: Array,
+    by_second: Array,
+    by_first: Array,
+    both: bool,
 ) -> None:
-    """Derivative of the value of `lncc_forward` by one image: ``sign (other box(a) - own box(b) - box(c))``.
+    """Derivatives of the value of `lncc_forward` by the images.
+
+    ``sign (first box(a) - second box(b) - box(c))`` by `second`; by `first` the same with the images
+    exchanged and d, e for b, c.
 
     Parameters
     ----------
-    own, other
-        (X, Y, Z): the image to differentiate by, and the one it is compared with.
-    a, b, c
-        (X, Y, Z), from `lncc_forward` (for `first`: a, d, e).
-    spans
-        As there.
+    first, second, spans, radius, both
+        As in `lncc_forward`.
+    a, b, c, d, e
+        (X, Y, Z), from there.
     sign
-        Factor of the result.
-    out
-        (X, Y, Z), written.
+        Factor of the results.
+    by_second, by_first
+        (X, Y, Z), written within the spans; `by_first` only with `both`.
     """
-    nx, ny, nz = own.shape
+    nx, ny, nz = first.shape
     rx, ry, rz = radius
     width = 2 * rx + 1
-    factor = own.dtype.type(sign)
+    count = 5 if both else 3
+    factor = first.dtype.type(sign)
     slabs = (nx + _SLAB - 1) // _SLAB
     for slab in prange(slabs):
         start = slab * _SLAB
         stop = min(start + _SLAB, nx)
-        ring = np.zeros((width, 3, ny, nz), own.dtype)
+        ring = np.zeros((width, count, ny, nz), first.dtype)
         boxes = np.zeros((width, 4), np.int64)
-        total = np.zeros((3, ny, nz), own.dtype)
-        rows = np.empty((3, ny, nz), own.dtype)
-        line = np.zeros((3, nz + 2 * rz), own.dtype)
+        total = np.zeros((count, ny, nz), first.dtype)
+        rows = np.empty((count, ny, nz), first.dtype)
+        line = np.zeros((count, nz + 2 * rz), first.dtype)
         for plane in range(start - rx, stop + rx):
             slot = (plane + width) % width
             box = boxes[slot]
@@ -274,26 +280,35 @@ def lncc_backward(
             if 0 <= plane < nx:
                 _box_around(spans[plane], box)
                 for j in range(box[0], box[1]):
-                    ra = a[plane, j]
-                    rb = b[plane, j]
-                    rc = c[plane, j]
                     k0, k1 = spans[plane, j, 0], spans[plane, j, 1]
                     for k in range(k0, k1):
-                        line[0, rz + k] = ra[k]
-                        line[1, rz + k] = rb[k]
-                        line[2, rz + k] = rc[k]
-                    for q in range(3):
+                        line[0, rz + k] = a[plane, j, k]
+                        line[1, rz + k] = b[plane, j, k]
+                        line[2, rz + k] = c[plane, j, k]
+                    if both:
+                        for k in range(k0, k1):
+                            line[3, rz + k] = d[plane, j, k]
+                            line[4, rz + k] = e[plane, j, k]
+                    for q in range(count):
                         _clear_around(line[q], rz, k0, k1)
                         _box_row(line[q], rz, k0, k1, rows[q, j])
                         _clear_outside(rows[q, j], k0, k1, box[2], box[3])
-                for q in range(3):
+                for q in range(count):
                     _box_plane(rows[q], ry, box, ring[slot, q])
                 _add(total, ring[slot], box)
             i = plane - rx
             if i < start:
                 continue
             for j in range(ny):
-                for k in range(spans[i, j, 0], spans[i, j, 1]):
-                    out[i, j, k] = factor * (
-                        other[i, j, k] * total[0, j, k] - own[i, j, k] * total[1, j, k] - total[2, j, k]
+                k0, k1 = spans[i, j, 0], spans[i, j, 1]
+                for k in range(k0, k1):
+                    by_second[i, j, k] = factor * (
+                        first[i, j, k] * total[0, j, k] - second[i, j, k] * total[1, j, k] - total[2, j, k]
                     )
+                if both:
+                    for k in range(k0, k1):
+                        by_first[i, j, k] = factor * (
+                            second[i, j, k] * total[0, j, k]
+                            - first[i, j, k] * total[3, j, k]
+                            - total[4, j, k]
+                        )

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.kernels import flow as kernels
+from iterreg.lddmm.lattice import whole_rows
 from iterreg.lddmm.reproducing_kernel import Smoother
 
 __all__ = ["Geodesic", "shoot", "shoot_apart"]
@@ -41,11 +42,15 @@ class Geodesic:
     first
         The displacements of lattice points one step ahead and one step back along the first velocity, where
         they are known already.
+    spans
+        Which lattice points matter (see `iterreg.lddmm.lattice.spans_around`); the others count as at rest.
+        All of them if None.
     """
 
     velocities: tuple[Array, ...]
     step: float
     first: tuple[Array, Array] | None = None
+    spans: Array | None = None
 
     def forward(self, start: Array | None = None) -> Array:
         """Displacement of lattice points from the start to the end of the flow.
@@ -56,14 +61,14 @@ class Geodesic:
             (3, x, y, z) lattice spacings: where the points stand already; the points themselves if None.
         """
         if start is None and self.first is not None:
-            return _trace(self.velocities[1:], self.step, self.first[0])
-        return _trace(self.velocities, self.step, start)
+            return _trace(self.velocities[1:], self.step, self.first[0], self.spans)
+        return _trace(self.velocities, self.step, start, self.spans)
 
     def backward(self, start: Array | None = None) -> Array:
         """Displacement of lattice points from the end to the start of the flow; `start` as in `forward`."""
         if start is None and self.first is not None and len(self.velocities) == 1:
             return self.first[1]
-        return _trace(self.velocities[::-1], -self.step, start)
+        return _trace(self.velocities[::-1], -self.step, start, self.spans)
 
 
 def shoot(
@@ -74,6 +79,7 @@ def shoot(
     duration: float = 1.0,
     velocity: Array | None = None,
     first: tuple[Array, Array] | None = None,
+    spans: Array | None = None,
 ) -> Geodesic:
     """Follow the geodesic that starts with a momentum.
 
@@ -89,19 +95,27 @@ def shoot(
         ``smoother(momentum)``, when the caller has it.
     first
         See `Geodesic`, when the caller has it.
+    spans
+        See `Geodesic`. They must hold every place that momentum is carried to.
     """
+    places = whole_rows(smoother.lattice.shape) if spans is None else spans
     step = duration / steps
     unit = momentum.dtype.type(1.0 / smoother.lattice.spacing[0])
     now = (smoother(momentum) if velocity is None else velocity) * unit
     velocities = [now]
     for _ in range(steps - 1):
-        back = Geodesic(tuple(velocities), step, first).backward()
-        velocities.append(smoother(kernels.carry_momentum(momentum, back)) * unit)
-    return Geodesic(tuple(velocities), step, first)
+        back = Geodesic(tuple(velocities), step, first, spans).backward()
+        velocities.append(smoother(kernels.carry_momentum(momentum, back, places)) * unit)
+    return Geodesic(tuple(velocities), step, first, spans)
 
 
 def shoot_apart(
-    momentum: Array, smoother: Smoother, *, steps: int, velocity: Array | None = None
+    momentum: Array,
+    smoother: Smoother,
+    *,
+    steps: int,
+    velocity: Array | None = None,
+    spans: Array | None = None,
 ) -> tuple[Geodesic, Geodesic]:
     """Follow a geodesic half-way back and half-way on from its middle, where its momentum is known.
 
@@ -109,7 +123,7 @@ def shoot_apart(
 
     Parameters
     ----------
-    momentum, smoother, velocity
+    momentum, smoother, velocity, spans
         As in `shoot`.
     steps
         Of each half.
@@ -120,17 +134,35 @@ def shoot_apart(
     """
     velocity = smoother(momentum) if velocity is None else velocity
     unit = momentum.dtype.type(1.0 / smoother.lattice.spacing[0])
-    one = Geodesic((velocity * unit,), 0.5 / steps)
+    one = Geodesic((velocity * unit,), 0.5 / steps, spans=spans)
     ahead, behind = one.forward(), one.backward()
-    back = shoot(-momentum, smoother, steps=steps, duration=0.5, velocity=-velocity, first=(behind, ahead))
-    on = shoot(momentum, smoother, steps=steps, duration=0.5, velocity=velocity, first=(ahead, behind))
+    back = shoot(
+        -momentum,
+        smoother,
+        steps=steps,
+        duration=0.5,
+        velocity=-velocity,
+        first=(behind, ahead),
+        spans=spans,
+    )
+    on = shoot(
+        momentum,
+        smoother,
+        steps=steps,
+        duration=0.5,
+        velocity=velocity,
+        first=(ahead, behind),
+        spans=spans,
+    )
     return back, on
 
 
-def _trace(velocities: tuple[Array, ...], step: float, start: Array | None) -> Array:
+def _trace(velocities: tuple[Array, ...], step: float, start: Array | None, spans: Array | None) -> Array:
     displacement = np.zeros_like(velocities[0]) if start is None else start
+    _, x, y, z = displacement.shape
+    places = whole_rows((x, y, z)) if spans is None else spans
     for velocity in velocities:
         steep = float(kernels.steepness(velocity).max()) * abs(step)
         substeps = max(1, int(np.ceil(steep / _STEEPEST)))
-        displacement = kernels.trace(velocity, displacement, step / substeps, substeps)
+        displacement = kernels.trace(velocity, displacement, step / substeps, substeps, places)
     return displacement

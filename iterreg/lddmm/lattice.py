@@ -16,7 +16,7 @@ from scipy import fft, ndimage
 
 from iterreg.kernels import lattice as kernels
 
-__all__ = ["Interpolation", "Lattice", "spans_around", "whole_rows"]
+__all__ = ["Interpolation", "Lattice", "nearby", "spans_around", "whole_rows", "within"]
 
 Array = NDArray[Any]
 Triple = tuple[float, float, float]
@@ -110,15 +110,24 @@ class Interpolation:
         spans = whole_rows(fine.shape) if spans is None else spans
         kernels.warp_through_lattice(image, values, *self._stencils, full, spans, out)
 
-    def pool_force(self, derivative: Array, warped: Array, spans: Array | None = None) -> Array:
+    def pool_force(
+        self,
+        derivative: Array,
+        warped: Array,
+        against: tuple[Array, Array] | None = None,
+        *,
+        spans: Array | None = None,
+    ) -> Array:
         """Gather ``derivative * grad(warped)`` on the coarse lattice, per millimetre.
 
         Parameters
         ----------
         derivative, warped
             (X, Y, Z) on the fine lattice.
+        against
+            The same of an image that moves the other way: its force is taken away.
         spans
-            Where `derivative` may differ from zero; everywhere if None.
+            Where the derivatives may differ from zero; everywhere if None.
 
         Returns
         -------
@@ -126,7 +135,17 @@ class Interpolation:
         """
         spans = whole_rows(self.fine.shape) if spans is None else spans
         scale = np.asarray([1.0 / s for s in self.fine.spacing], warped.dtype)
-        return kernels.pool_force(derivative, warped, *self._stencils, self.coarse.shape, scale, spans)
+        pair = (derivative, warped) if against is None else against
+        return kernels.pool_force(
+            derivative,
+            warped,
+            *pair,
+            against is not None,
+            *self._stencils,
+            self.coarse.shape,
+            scale,
+            spans,
+        )
 
 
 def whole_rows(shape: tuple[int, int, int]) -> Array:
@@ -162,6 +181,42 @@ def spans_around(places: Array, reach: tuple[int, int, int]) -> Array:
     spans = np.stack([np.maximum(first - reach[2], 0), np.minimum(end + reach[2], last)], axis=2)
     spans[first >= end] = 0
     return spans.astype(np.int32)
+
+
+def within(spans: Array, shape: tuple[int, int, int]) -> Array:
+    """(X, Y, Z) bool: which voxels lie in the spans of their rows."""
+    column = np.arange(shape[2])
+    return np.asarray((column >= spans[..., :1]) & (column < spans[..., 1:]))
+
+
+def nearby(fine: Lattice, places: Array, coarse: Lattice, reach: int) -> Array:
+    """Spans of a coarse lattice around places marked on a fine one.
+
+    Parameters
+    ----------
+    fine, places
+        (X, Y, Z), anything but zero where marked.
+    coarse
+        The lattice of the spans.
+    reach
+        How many coarse points further.
+
+    Returns
+    -------
+    (x, y, z) int32 spans; see `spans_around`.
+    """
+    picked = places
+    for axis in range(3):
+        points = coarse.origin[axis] + coarse.spacing[axis] * np.arange(coarse.shape[axis])
+        index = (points - fine.origin[axis]) / fine.spacing[axis]
+        # A coarse point stands for the fine ones up to its neighbours.
+        span = max(1, int(np.ceil(coarse.spacing[axis] / fine.spacing[axis])))
+        picked = ndimage.maximum_filter1d(picked != 0, 2 * span + 1, axis=axis, mode="constant")
+        inside = (index >= -span) & (index <= fine.shape[axis] - 1 + span)
+        nearest = np.clip(np.rint(index).astype(int), 0, fine.shape[axis] - 1)
+        picked = np.take(picked, nearest, axis=axis)
+        picked &= np.expand_dims(inside, [a for a in range(3) if a != axis])
+    return spans_around(picked, (reach, reach, reach))
 
 
 def _stencil(where: Array, size: int) -> tuple[Array, Array]:

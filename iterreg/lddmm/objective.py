@@ -9,19 +9,19 @@ whose momentum equals it (Ashburner & Friston, NeuroImage 2011). docs/lddmm.md d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.kernels import flow as kernels
 from iterreg.lddmm.geodesic import shoot, shoot_apart
-from iterreg.lddmm.lattice import Interpolation, Lattice, spans_around
+from iterreg.lddmm.lattice import Interpolation, Lattice, nearby, spans_around, within
 from iterreg.lddmm.pyramid import LevelImage
 from iterreg.lddmm.reproducing_kernel import Smoother
 from iterreg.lddmm.similarity import Similarity
 
-__all__ = ["Channel", "Evaluation", "Meeting", "Objective"]
+__all__ = ["Channel", "Evaluation", "Objective"]
 
 Array = NDArray[Any]
 
@@ -70,12 +70,8 @@ class Channel:
     share: float = 1.0
 
 
-class Meeting(Protocol):
-    """Where along the geodesic the images are compared."""
-
-    def evaluate(self, momentum: Array, velocity: Array) -> tuple[float, Array]:
-        """Dissimilarity and force."""
-        ...
+_MOMENTUM_REACH = 2
+"""Lattice points around the places compared where there may be momentum: the reach of the interpolation."""
 
 
 class Objective:
@@ -97,6 +93,8 @@ class Objective:
         (3, 4) from the fixed frame's millimetres to voxels of the full fixed and moving images.
     energy_weight, slope_weight, slope_limit, symmetric, time_steps
         See `Settings`.
+    drift_mm
+        How far momentum is carried at most; the flow is not followed further away.
 
     Attributes
     ----------
@@ -117,6 +115,7 @@ class Objective:
         energy_weight: float,
         slope_weight: float,
         slope_limit: float,
+        drift_mm: float,
         symmetric: bool,
         time_steps: int,
     ) -> None:
@@ -129,8 +128,16 @@ class Objective:
         # A gradient looks one voxel further than a derivative.
         reach = np.max([channel.similarity.reach for channel in channels], axis=0) + 1
         self._spans = spans_around(weight, (int(reach[0]), int(reach[1]), int(reach[2])))
+        near = nearby(lattice, weight, smoother.lattice, _MOMENTUM_REACH)
+        self._near = within(near, smoother.lattice.shape).astype(weight.dtype)
+        drift = int(np.ceil(drift_mm / smoother.lattice.spacing[0]))
+        self._flowing = spans_around(self._near, (drift, drift, drift))
         self._warped = [np.zeros(lattice.shape, weight.dtype) for _ in range(2)]
         self._still: list[Array | None] = [None] * len(channels)
+
+    def allowed(self, momentum: Array) -> Array:
+        """What of a momentum is near the places that are compared: there is no other."""
+        return np.asarray(momentum * self._near)
 
     def evaluate(self, momentum: Array, velocity: Array) -> Evaluation:
         """The energy at a momentum.
@@ -141,10 +148,14 @@ class Objective:
             (3, x, y, z) m and K m.
         """
         if self.symmetric:
-            back, on = shoot_apart(momentum, self.smoother, steps=self.time_steps // 2, velocity=velocity)
+            back, on = shoot_apart(
+                momentum, self.smoother, steps=self.time_steps // 2, velocity=velocity, spans=self._flowing
+            )
             to_fixed, to_moving = back.forward(), on.forward()
         else:
-            whole = shoot(momentum, self.smoother, steps=self.time_steps, velocity=velocity)
+            whole = shoot(
+                momentum, self.smoother, steps=self.time_steps, velocity=velocity, spans=self._flowing
+            )
             to_fixed, to_moving = None, whole.forward()
         weight = self._carried_weight(to_fixed, to_moving)
         dissimilarity, force = 0.0, np.zeros_like(momentum)
@@ -153,11 +164,10 @@ class Objective:
             moving = self._warp(channel.moving, 1, to_moving, self._warped[1])
             found = channel.similarity.compare(fixed, moving, weight, both=self.symmetric, spans=self._spans)
             dissimilarity += channel.share * found.value
+            against = None if found.by_fixed is None else (found.by_fixed, fixed)
+            pooled = self._interpolation.pool_force(found.by_moving, moving, against, spans=self._spans)
             # Either image moves only half-way in the symmetric form.
-            factor = momentum.dtype.type(channel.share * (0.5 if self.symmetric else 1.0))
-            force -= factor * self._interpolation.pool_force(found.by_moving, moving, self._spans)
-            if found.by_fixed is not None:
-                force += factor * self._interpolation.pool_force(found.by_fixed, fixed, self._spans)
+            force -= momentum.dtype.type(channel.share * (0.5 if self.symmetric else 1.0)) * pooled
         regularity = 0.5 * self.energy_weight * inner(momentum, velocity)
         steepness = 0.0
         if self.calm is not None:

@@ -17,7 +17,7 @@ __all__ = ["Descent", "Iteration", "descend"]
 
 Array = NDArray[Any]
 
-_WATCH_EVERY = 5
+_WATCH_EVERY = 8
 """Iterations between looks at the field that a momentum makes."""
 
 _SMALLEST_STEP = 0.02
@@ -101,6 +101,7 @@ def descend(
     smooth = objective.smoother
     weight = momentum.dtype.type(objective.energy_weight)
     keep = momentum.dtype.type(settings.momentum)
+    momentum = objective.allowed(momentum)
     velocity = smooth(momentum)
     update, update_velocity = np.zeros_like(momentum), np.zeros_like(momentum)
     best: tuple[Array, Array, Evaluation] | None = None
@@ -132,11 +133,10 @@ def descend(
                 break
         if number == iterations - 1:
             break
-        descent = found.force - weight * momentum
-        direction = smooth(descent)
+        descent = objective.allowed(found.force - weight * momentum)
         if settings.evenness > 0:
-            descent = _evened(descent, direction, smooth.lattice.spacing[0], settings)
-            direction = smooth(descent)
+            descent *= _evening(smooth(descent), smooth.lattice.spacing[0], settings)
+        direction = smooth(descent)
         largest = float(np.sqrt(np.max(np.einsum("cxyz,cxyz->xyz", direction, direction))))
         if not largest > 0:
             stopped = "converged"
@@ -149,8 +149,8 @@ def descend(
     return Descent(best[0] if best is not None else momentum, tuple(history), stopped)
 
 
-def _evened(descent: Array, direction: Array, spacing: float, settings: Optimizer) -> Array:
-    """Divide a force by the size of what it moves nearby, so that no place waits for the fastest one.
+def _evening(direction: Array, spacing: float, settings: Optimizer) -> Array:
+    """(x, y, z) factor of a force that undoes the size of what it moves nearby; no place waits.
 
     A diagonal preconditioner in the dual space: the fixed points of the descent stay where they are.
     """
@@ -158,9 +158,9 @@ def _evened(descent: Array, direction: Array, spacing: float, settings: Optimize
     nearby = ndimage.gaussian_filter(length, settings.evenness_mm / spacing, truncate=2.0)
     largest = nearby.max()
     if not largest > 0:
-        return descent
+        return np.ones_like(length)
     floor = length.dtype.type(1.0 / settings.evenness)
-    return np.asarray(descent / (nearby / largest + floor))
+    return np.asarray(1 / (nearby / largest + floor))
 
 
 def _settled(energies: list[float], settings: Optimizer) -> bool:

@@ -34,6 +34,10 @@ _MASK_REACH_MM = 3.0
 """How far beyond the foreground windows count: the brain's outline is an edge worth matching."""
 
 
+_DRIFT_MM = 10.0
+"""How far from where it is momentum is carried at most, on the way from the meeting point to either image."""
+
+
 @dataclass(frozen=True)
 class Result:
     """What a registration found.
@@ -283,6 +287,7 @@ class _Problem:
             energy_weight=self.settings.energy_weight,
             slope_weight=self.settings.slope_weight,
             slope_limit=self.settings.slope_limit,
+            drift_mm=_DRIFT_MM * self.scale,
             symmetric=self.settings.symmetric,
             time_steps=self.settings.time_steps,
         )

@@ -11,10 +11,17 @@ import pytest
 from scipy.linalg import expm
 
 from iterreg.kernels.flow import carry_momentum, excess_slope, steepness, trace
+from iterreg.lddmm.lattice import spans_around, whole_rows, within
 
 Array = np.ndarray
 SHAPES = [(5, 7, 6), (9, 2, 3), (2, 2, 2), (19, 4, 5)]
 PRECISIONS = [(np.float64, 1e-10), (np.float32, 2e-5)]
+
+
+def everywhere(field: Array) -> Array:
+    """Spans that leave out nothing of a (3, X, Y, Z) field."""
+    _, x, y, z = field.shape
+    return whole_rows((x, y, z))
 
 
 def sample_twin(field: Array, point: Array) -> Array:
@@ -75,7 +82,7 @@ def test_trace_equals_its_twin(
     """Displacements lead beyond every border."""
     velocity = vectors(rng, shape, 0.7, dtype)
     displacement = vectors(rng, shape, 2.0, dtype)
-    got = trace(velocity, displacement, step, substeps)
+    got = trace(velocity, displacement, step, substeps, everywhere(displacement))
     assert got.dtype == dtype
     np.testing.assert_allclose(
         got, trace_twin(velocity, displacement, step, substeps), rtol=tolerance, atol=tolerance
@@ -91,7 +98,9 @@ def test_trace_follows_a_linear_velocity_to_second_order() -> None:
     exact = np.moveaxis(places @ (expm(matrix) - np.eye(3)).T, -1, 0)
     inside = (slice(None), *[slice(6, 15)] * 3)  # what never leaves the grid, where the velocity is linear
     zero = np.zeros_like(velocity)
-    errors = [np.abs(trace(velocity, zero, 1 / n, n) - exact)[inside].max() for n in (4, 8, 16)]
+    errors = [
+        np.abs(trace(velocity, zero, 1 / n, n, everywhere(zero)) - exact)[inside].max() for n in (4, 8, 16)
+    ]
     assert errors[0] < 0.05
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.15)
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
@@ -99,9 +108,9 @@ def test_trace_follows_a_linear_velocity_to_second_order() -> None:
 
 def test_trace_goes_back_where_it_came_from(random_field: Callable[..., Array]) -> None:
     velocity = np.moveaxis(random_field((17, 15, 16), 1.0, 3.0), -1, 0).astype(np.float64).copy()
-    there = trace(velocity, np.zeros_like(velocity), 1 / 32, 32)
+    there = trace(velocity, np.zeros_like(velocity), 1 / 32, 32, everywhere(velocity))
     assert np.abs(there).max() > 0.8
-    np.testing.assert_allclose(trace(velocity, there, -1 / 32, 32), 0, atol=1e-3)
+    np.testing.assert_allclose(trace(velocity, there, -1 / 32, 32, everywhere(velocity)), 0, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 3, 4), (3, 1, 1)])
@@ -125,7 +134,7 @@ def test_carry_equals_its_twin(
 ) -> None:
     momentum = vectors(rng, shape, 1.0, dtype)
     displacement = vectors(rng, shape, 0.8, dtype)
-    got = carry_momentum(momentum, displacement)
+    got = carry_momentum(momentum, displacement, everywhere(momentum))
     assert got.dtype == dtype
     expected = carry_twin(momentum, displacement)
     np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * 10)
@@ -143,13 +152,15 @@ def test_an_affine_map_carries_by_its_matrix(rng: np.random.Generator) -> None:
     carried = np.linalg.det(matrix) * (((places @ matrix.T + centre) @ slope.T) @ matrix)
     inside = (slice(None), *[slice(2, n - 2) for n in shape])
     np.testing.assert_allclose(
-        carry_momentum(momentum, displacement)[inside], np.moveaxis(carried, -1, 0)[inside], rtol=1e-9
+        carry_momentum(momentum, displacement, everywhere(momentum))[inside],
+        np.moveaxis(carried, -1, 0)[inside],
+        rtol=1e-9,
     )
 
 
 def test_carry_leaves_the_outermost_layer_empty(rng: np.random.Generator) -> None:
     momentum = vectors(rng, (6, 5, 7), 1.0, np.float32)
-    carried = carry_momentum(momentum, np.zeros_like(momentum))
+    carried = carry_momentum(momentum, np.zeros_like(momentum), everywhere(momentum))
     np.testing.assert_array_equal(carried[:, 1:-1, 1:-1, 1:-1], momentum[:, 1:-1, 1:-1, 1:-1])
     carried[:, 1:-1, 1:-1, 1:-1] = 0
     assert not carried.any()
@@ -198,7 +209,20 @@ def test_derivative_of_the_excess_slope(rng: np.random.Generator) -> None:
 
 def test_same_bits_for_any_thread_count(rng: np.random.Generator, same_bits: Callable[..., None]) -> None:
     one, two = (vectors(rng, (23, 12, 11), 1.0, np.float32) for _ in range(2))
-    same_bits(lambda: trace(one, two, 0.25, 2))
-    same_bits(lambda: carry_momentum(one, two))
+    same_bits(lambda: trace(one, two, 0.25, 2, everywhere(one)))
+    same_bits(lambda: carry_momentum(one, two, everywhere(one)))
     same_bits(lambda: steepness(one))
     same_bits(lambda: excess_slope(one, np.abs(two[0]), 0.5))
+
+
+def test_spans_leave_points_where_they_are_and_carry_nothing_elsewhere(rng: np.random.Generator) -> None:
+    velocity, displacement = (vectors(rng, (9, 8, 11), 1.0, np.float32) for _ in range(2))
+    spans = spans_around(rng.random((9, 8, 11)) < 0.1, (0, 0, 0))
+    inside = within(spans, (9, 8, 11))
+    assert 0.1 < inside.mean() < 0.9
+    whole = trace(velocity, displacement, 0.5, 2, everywhere(velocity))
+    np.testing.assert_array_equal(
+        trace(velocity, displacement, 0.5, 2, spans), np.where(inside, whole, displacement)
+    )
+    whole = carry_momentum(velocity, displacement, everywhere(velocity))
+    np.testing.assert_array_equal(carry_momentum(velocity, displacement, spans), np.where(inside, whole, 0))

@@ -100,9 +100,17 @@ def test_pool_equals_its_twin(
     arguments, matrices = stencils(rng, fine, coarse, dtype)
     derivative, warped = (rng.standard_normal(fine).astype(dtype) for _ in range(2))
     scale = np.array([0.5, 2.0, 1.25], dtype)
-    got = pool_force(derivative, warped, *arguments, coarse, scale, whole_rows(fine))
+    got = pool_force(
+        derivative, warped, derivative, warped, False, *arguments, coarse, scale, whole_rows(fine)
+    )
     assert got.dtype == dtype
     force = derivative.astype(np.float64) * gradient_twin(warped) * scale[:, None, None, None]
+    expected = np.einsum("ia,jb,kc,dijk->dabc", *matrices, force)
+    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
+    got = pool_force(
+        derivative, warped, warped, derivative, True, *arguments, coarse, scale, whole_rows(fine)
+    )
+    force -= warped.astype(np.float64) * gradient_twin(derivative) * scale[:, None, None, None]
     expected = np.einsum("ia,jb,kc,dijk->dabc", *matrices, force)
     np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
 
@@ -113,7 +121,17 @@ def test_pool_is_the_transpose_of_upsample(rng: np.random.Generator, fine: Tripl
     arguments, _ = stencils(rng, fine, coarse, np.float32)
     derivative, warped = (rng.standard_normal(fine).astype(np.float32) for _ in range(2))
     values = rng.standard_normal((3, *coarse)).astype(np.float32)
-    pooled = pool_force(derivative, warped, *arguments, coarse, np.ones(3, np.float32), whole_rows(fine))
+    pooled = pool_force(
+        derivative,
+        warped,
+        derivative,
+        warped,
+        False,
+        *arguments,
+        coarse,
+        np.ones(3, np.float32),
+        whole_rows(fine),
+    )
     force = derivative * gradient_twin(warped)
     fine_side = np.moveaxis(upsample(values, *arguments), -1, 0) * force
     coarse_side = pooled * values
@@ -136,11 +154,9 @@ def test_same_bits_for_any_thread_count(rng: np.random.Generator, same_bits: Cal
 
     same_bits(lambda: upsample(values, *arguments))
     same_bits(warp)
-    same_bits(
-        lambda: pool_force(
-            derivative, image, *arguments, coarse, np.ones(3, np.float32), whole_rows(image.shape)
-        )
-    )
+    pair = (derivative, image, image, derivative)
+    one, rows = np.ones(3, np.float32), whole_rows(image.shape)
+    same_bits(lambda: pool_force(*pair, True, *arguments, coarse, one, rows))
 
 
 @pytest.mark.parametrize(("fine", "coarse"), CASES)
@@ -159,7 +175,6 @@ def test_spans_leave_out_what_does_not_matter(rng: np.random.Generator, fine: Tr
     np.testing.assert_array_equal(part, np.where(inside, whole, np.nan))
     derivative = np.where(inside, rng.standard_normal(fine), 0).astype(np.float32)
     scale = np.ones(3, np.float32)
-    np.testing.assert_array_equal(
-        pool_force(derivative, image, *arguments, coarse, scale, spans),
-        pool_force(derivative, image, *arguments, coarse, scale, whole_rows(fine)),
-    )
+    pair = (derivative, image, derivative, image)
+    found = [pool_force(*pair, False, *arguments, coarse, scale, rows) for rows in (spans, whole_rows(fine))]
+    np.testing.assert_array_equal(*found)

@@ -50,8 +50,7 @@ def evaluate(
     spans = whole_rows(first.shape) if spans is None else spans
     a, b, c, d, e, by_first, by_second = (np.full_like(first, np.nan) for _ in range(7))
     parts = lncc_forward(first, second, weight, spans, radius, EPSILON, power, a, b, c, d, e, True)
-    lncc_backward(second, first, a, b, c, spans, radius, 1.0, by_second)
-    lncc_backward(first, second, a, d, e, spans, radius, 1.0, by_first)
+    lncc_backward(first, second, a, b, c, d, e, spans, radius, 1.0, by_second, by_first, True)
     return float(parts.sum()), by_first, by_second
 
 
@@ -163,22 +162,9 @@ def test_only_the_second_derivative_when_the_first_is_not_wanted(rng: np.random.
     _, _, expected = evaluate(first, second, weight, (2, 2, 2), 1)
     a, b, c, by_second = (np.empty_like(first) for _ in range(4))
     nothing = np.empty((0, 0, 0), np.float32)
-    lncc_forward(
-        first,
-        second,
-        weight,
-        whole_rows(first.shape),
-        (2, 2, 2),
-        EPSILON,
-        1,
-        a,
-        b,
-        c,
-        nothing,
-        nothing,
-        False,
-    )
-    lncc_backward(second, first, a, b, c, whole_rows(first.shape), (2, 2, 2), -1.0, by_second)
+    coefficients, rows = (a, b, c, nothing, nothing), whole_rows(first.shape)
+    lncc_forward(first, second, weight, rows, (2, 2, 2), EPSILON, 1, *coefficients, False)
+    lncc_backward(first, second, *coefficients, rows, (2, 2, 2), -1.0, by_second, nothing, False)
     np.testing.assert_array_equal(by_second, -expected)
 
 

@@ -18,7 +18,7 @@ from scipy.ndimage import map_coordinates
 
 from iterreg.kernels.flow import carry_momentum
 from iterreg.lddmm.geodesic import Geodesic, shoot
-from iterreg.lddmm.lattice import Interpolation, Lattice
+from iterreg.lddmm.lattice import Interpolation, Lattice, whole_rows
 from iterreg.lddmm.objective import Channel, Objective, inner
 from iterreg.lddmm.pyramid import LevelImage
 from iterreg.lddmm.reproducing_kernel import Smoother, Sobolev
@@ -69,7 +69,13 @@ class Problem:
 
     def objective(self, name: str, steps: int, **options: Any) -> Objective:
         fixed, moving = map(level, self.images)
-        given = {"energy_weight": 0.0, "slope_weight": 0.0, "slope_limit": 1.0, "symmetric": False}
+        given = {
+            "energy_weight": 0.0,
+            "slope_weight": 0.0,
+            "slope_limit": 1.0,
+            "symmetric": False,
+            "drift_mm": 50.0,
+        }
         return Objective(
             (Channel(fixed, moving, MEASURES[name]()),), IMAGE, SMOOTHER, weight=soft_window(),
             masks=(None, None), matrices=(EYE, EYE), time_steps=steps, **{**given, **options},
@@ -119,8 +125,8 @@ def misses(problem: Problem, name: str, steps: int, weight: float) -> Array:
     path = shoot(problem.momentum, SMOOTHER, steps=steps, velocity=problem.velocity)
     assert problem.dissimilarity(name, path) == found.dissimilarity
     homes = arrivals(path)
-    forces = [carry_momentum(found.force, home) for home in homes]
-    momenta = [carry_momentum(problem.momentum, home) for home in homes]
+    forces = [carry_momentum(found.force, home, whole_rows(home.shape[1:])) for home in homes]
+    momenta = [carry_momentum(problem.momentum, home, whole_rows(home.shape[1:])) for home in homes]
     promised, measured = [], []
     for number in range(DIRECTIONS):
         one, two = problem.directions[number], problem.directions[number - 1]
@@ -209,7 +215,8 @@ def test_channels_add_by_their_shares(problem: Problem) -> None:
     def evaluate(channels: tuple[Channel, ...]) -> Any:
         objective = Objective(
             channels, IMAGE, SMOOTHER, weight=soft_window(), masks=(None, None), matrices=(EYE, EYE),
-            energy_weight=1.0, slope_weight=0.0, slope_limit=1.0, symmetric=False, time_steps=2,
+            energy_weight=1.0, slope_weight=0.0, slope_limit=1.0, drift_mm=50.0,
+            symmetric=False, time_steps=2,
         )  # fmt: skip
         return objective.evaluate(problem.momentum, problem.velocity)
 
@@ -232,7 +239,8 @@ def test_masks_are_carried_along(problem: Problem) -> None:
     for masks, weight in (((level(mask), None), mask), ((None, level(mask)), carried)):
         objective = Objective(
             (Channel(fixed, moving, SSD()),), IMAGE, SMOOTHER, weight=soft_window(), masks=masks,
-            matrices=(EYE, EYE), energy_weight=1.0, slope_weight=0.0, slope_limit=1.0, symmetric=False,
+            matrices=(EYE, EYE), energy_weight=1.0, slope_weight=0.0, slope_limit=1.0, drift_mm=50.0,
+            symmetric=False,
             time_steps=steps,
         )  # fmt: skip
         expected = 0.5 * (soft_window() * weight * (problem.images[0] - warped) ** 2).sum()

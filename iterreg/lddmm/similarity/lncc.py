@@ -62,16 +62,15 @@ class LNCC:
             self._for_fixed = self._arrays(3)
         spans = whole_rows(self._shape) if spans is None else spans
         nothing = np.empty((0, 0, 0), self._dtype)
-        variance, constant, by_fixed = self._for_fixed if both else (nothing, nothing, None)
-        radius, a, b, c = self.radius, self._covariance, self._variance, self._constant
+        variance, constant, by_fixed = self._for_fixed if both else (nothing, nothing, nothing)
+        coefficients = (self._covariance, self._variance, self._constant, variance, constant)
         agreement = lncc_forward(
-            fixed, moving, weight, spans, radius, self.epsilon, self.power, a, b, c, variance, constant, both
+            fixed, moving, weight, spans, self.radius, self.epsilon, self.power, *coefficients, both
         )
         # The measure falls where the agreement rises: hence the sign.
-        lncc_backward(moving, fixed, a, b, c, spans, radius, -1.0, self._by_moving)
-        if by_fixed is not None:
-            lncc_backward(fixed, moving, a, variance, constant, spans, radius, -1.0, by_fixed)
-        return Comparison(float(weight.sum(dtype=np.float64) - agreement.sum()), self._by_moving, by_fixed)
+        lncc_backward(fixed, moving, *coefficients, spans, self.radius, -1.0, self._by_moving, by_fixed, both)
+        value = float(weight.sum(dtype=np.float64) - agreement.sum())
+        return Comparison(value, self._by_moving, by_fixed if both else None)
 
     def _arrays(self, count: int) -> list[Array]:
         # Zero outside the spans, which no comparison touches.
