@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,15 +92,14 @@ def run(args: argparse.Namespace) -> int:
     published = [text for text in args.runs if "published:" in text]
     entries, notes = find_entries([text for text in args.runs if text not in published])
     if args.dataset:
-        dataset: Dataset | None = open_dataset(args.dataset, root=args.root, split=args.split)
+        whole: Dataset | None = open_dataset(args.dataset, root=args.root, split=args.split)
     else:
-        dataset = dataset_of(entries)
-    if dataset is not None:
-        dataset = dataset.select(tasks=listed(args.task), pairs=listed(args.pairs))
+        whole = dataset_of(entries)
     make_report(
         entries,
-        dataset,
+        whole and whole.select(tasks=listed(args.task), pairs=listed(args.pairs)),
         args.out,
+        whole=whole,
         published=published,
         notes=notes,
         protocol=args.protocol,
@@ -115,6 +115,7 @@ def make_report(
     dataset: Dataset | None,
     out: Path,
     *,
+    whole: Dataset | None = None,
     published: Sequence[str] = (),
     notes: Sequence[str] = (),
     protocol: str | None = None,
@@ -127,7 +128,9 @@ def make_report(
     Parameters
     ----------
     dataset
-        None: only scores are shown, no pictures.
+        The pairs to report. None: only scores are shown, no pictures.
+    whole
+        The data set that those pairs were chosen from; what was scored of it before stays scored.
     published
         Tables of published means, for reference rows.
     """
@@ -139,13 +142,14 @@ def make_report(
     from iterreg.report.gallery import gallery
     from iterreg.report.page import Page, ranking_of, render
     from iterreg.report.results import Results
+    from iterreg.report.words import count
 
     said = list(notes)
     if dataset is None:
         said.append("No data set is known, so there are no pictures; name it with --dataset.")
-    evaluated = _evaluate(entries, dataset, protocol=protocol, cores=cores)
+    evaluated = _evaluate(entries, dataset, whole or dataset, protocol=protocol, cores=cores)
     results = [Results.of(entry) for entry in entries]
-    comparison = _compare(results, published)
+    comparison = _compare(results, dataset, published)
     ranking = ranking_of(comparison)
     sections: list[PairSection] = []
     if dataset is not None:
@@ -164,23 +168,32 @@ def make_report(
         write_text(out, text)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
-    print(f"{out}: {len(text.encode()) / 1e6:.1f} MB, {len(results)} methods, {len(sections)} pairs")
+    size = len(text.encode()) / 1e6
+    print(f"{out}: {size:.1f} MB, {count(len(results), 'method')}, {count(len(sections), 'pair')}")
     if figures is not None and comparison is not None:
         from iterreg.report.figures import write_all
 
         print(f"{figures}: {len(write_all(comparison, figures))} figures")
 
 
-def _evaluate(entries: Sequence[Entry], dataset: Dataset | None, *, protocol: str | None, cores: int) -> str:
+def _evaluate(
+    entries: Sequence[Entry],
+    dataset: Dataset | None,
+    whole: Dataset | None,
+    *,
+    protocol: str | None,
+    cores: int,
+) -> str:
     """Score what is not scored yet; what to say about it."""
     from iterreg.cli.evaluate import score
     from iterreg.errors import InputError
     from iterreg.evaluation.protocols.config import configs_beside
     from iterreg.report.entries import is_scored, protocol_of
+    from iterreg.report.results import Results
 
     new = []
     for entry in entries:
-        if dataset is None or entry.fields is None:
+        if dataset is None or whole is None or entry.fields is None:
             if not (entry.scores / "pairs.csv").is_file():
                 raise InputError(f"{entry.scores}: holds no scores; name the data set with --dataset")
             continue
@@ -188,23 +201,37 @@ def _evaluate(entries: Sequence[Entry], dataset: Dataset | None, *, protocol: st
             continue
         known = protocol or protocol_of(entry)
         print(f"{entry.name}: not scored yet, or changed since; evaluating", file=sys.stderr)
-        configs = () if known == "lumirage" else configs_beside(dataset)
-        score(entry.fields, dataset, entry.scores, configs=configs, protocol=known, cores=cores)
+        # What was scored before stays in the tables, at the cost of looking it up.
+        wanted = {pair.case for pair in dataset.pairs} | set(Results.of(entry).rows)
+        pairs = whole.select(pairs=[pair.case for pair in whole.pairs if pair.case in wanted])
+        configs = () if known == "lumirage" else configs_beside(pairs)
+        score(entry.fields, pairs, entry.scores, configs=configs, protocol=known, cores=cores)
         new.append(entry.name)
     protocols = sorted({found for entry in entries if (found := protocol_of(entry))})
     by = f"Scored by the protocol {', '.join(protocols)}." if protocols else ""
     return f"{by} Evaluated for this report: {', '.join(new)}." if new else by
 
 
-def _compare(results: Sequence[Results], published: Sequence[str]) -> Comparison | None:
-    """The comparison of all that have a number; None when nobody has."""
+def _compare(
+    results: Sequence[Results], dataset: Dataset | None, published: Sequence[str]
+) -> Comparison | None:
+    """The comparison of all that have a number on the reported pairs; None when nobody has."""
     from iterreg.statistics.comparison import compare
     from iterreg.statistics.scores import load_scores
 
+    cases = None if dataset is None else {pair.case for pair in dataset.pairs}
     texts = []
     for one in results:
-        if any(one.scores(pair) for pair in one.rows):
+        if any(one.scores(case) for case in one.rows if cases is None or case in cases):
             texts.append(f"{one.entry.name}={one.entry.scores}")
     if not texts:
         return None
-    return compare(load_scores([*texts, *published]))
+    scores = load_scores([*texts, *published])
+    if cases is not None:
+        scores = replace(
+            scores,
+            cases=scores.cases[scores.cases["case"].isin(cases)],
+            labels=scores.labels[scores.labels["case"].isin(cases)],
+            missing=tuple(one for one in scores.missing if one.case in cases),
+        )
+    return compare(scores)

@@ -160,14 +160,14 @@ def is_scored(entry: Entry, dataset: Dataset) -> bool:
     table = entry.scores / "pairs.csv"
     try:
         with table.open(newline="") as stream:
-            rows = {row["pair"]: row for row in csv.DictReader(stream)}
+            rows = {row["case"]: row for row in csv.DictReader(stream)}
         written = table.stat().st_mtime_ns
     except (OSError, KeyError, ValueError):
         return False
     if entry.fields is None:
         return True
     for pair in dataset.pairs:
-        row = rows.get(pair.name)
+        row = rows.get(pair.case)
         if row is None:
             return False
         name = row.get("field") or field_name(pair.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -35,7 +36,7 @@ class Ranking:
     def worst(self, pair: Pair, results: Sequence[Results]) -> float:
         """The worst number of a pair; of the identity where nobody else has one, NaN where nobody has."""
         for chosen in (_registering(results), results):
-            values = [one.scores(pair.name).get(self.measure, math.nan) for one in chosen]
+            values = [one.scores(pair.case).get(self.measure, math.nan) for one in chosen]
             known = [value for value in values if not math.isnan(value)]
             if known:
                 return min(known) if self.higher_is_better else max(known)
@@ -84,6 +85,8 @@ class PairSection:
         Panels of the two images before registration.
     notes
         What to know of its pictures, one sentence each.
+    named
+        Whether the pair's name is its alone; else only the case tells it from others.
     """
 
     key: str
@@ -93,6 +96,7 @@ class PairSection:
     methods: tuple[MethodOnPair, ...]
     before: tuple[Panel, ...] = ()
     notes: tuple[str, ...] = ()
+    named: bool = True
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -124,6 +128,7 @@ def gallery(
         Called with each pair's name before it is read.
     """
     ranked = sorted(dataset.pairs, key=lambda pair: ranking.key(pair, results))
+    named = Counter(pair.name for pair in dataset.pairs)
     spent, level = 0, 0
     for number, pair in enumerate(ranked):
         if on_pair:
@@ -134,8 +139,10 @@ def gallery(
             pair,
             ranking.worst(pair, results),
             tuple(
-                MethodOnPair(one.entry.name, one.scores(pair.name), one.failure(pair.name)) for one in results
+                MethodOnPair(one.entry.name, one.scores(pair.case), one.failure(pair.case, pair.name))
+                for one in results
             ),
+            named=named[pair.name] == 1,
         )
         # The worst pairs come first: they may take a little more than their share, the later ones see to it.
         share = (budget - spent) / (len(ranked) - number) * (1.2 if number + 1 < len(ranked) else 1.0)
@@ -220,7 +227,7 @@ def _missed(pair: Pair, results: Sequence[Results]) -> dict[int, float]:
     """Label -> 1 - Dice, meant over the methods that register."""
     found: dict[int, list[float]] = {}
     for one in _registering(results) or results:
-        for label, dice in one.dice.get(pair.name, {}).items():
+        for label, dice in one.dice.get(pair.case, {}).items():
             found.setdefault(label, []).append(1 - dice)
     return {label: float(np.mean(values)) for label, values in found.items()}
 

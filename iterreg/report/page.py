@@ -17,7 +17,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import iterreg
 from iterreg.dataset.base import Dataset
 from iterreg.report.gallery import MethodOnPair, PairSection, Ranking
-from iterreg.report.panels import CHECKER_MM
 from iterreg.report.pictures import DIFFERENCE_LIMIT, LOG2_LIMIT
 from iterreg.report.results import NOT_RUN, Failure, Results
 from iterreg.report.tabulating import Cell, TableView, by_scope, overview, pairwise, rankings
@@ -91,7 +90,12 @@ def _content(page: Page) -> dict[str, Any]:
     figures = list(_figures(comparison)) if comparison else []
     primary = comparison.measures[0] if comparison else None
     shown = [one for one in figures if primary and one["measure"] == primary.name]
-    missing = [found for one in results for name in pairs if (found := one.failure(name)) is not None]
+    missing = [
+        found
+        for one in results
+        for case, name in pairs.items()
+        if (found := one.failure(case, name)) is not None
+    ]
     failed = [one for one in missing if one.outcome != NOT_RUN]
     data = page.dataset.name if page.dataset else ""
     return {
@@ -107,7 +111,7 @@ def _content(page: Page) -> dict[str, Any]:
         "lead": lead,
         "said": said,
         "notes": [*page.notes, *map(_sentence, comparison.notes if comparison else ())],
-        "overview": overview(comparison, results, len(pairs)),
+        "overview": overview(comparison, results, pairs),
         "figures": shown,
         "more_figures": [one for one in figures if one not in shown],
         "comparisons": list(_comparisons(comparison)) if comparison else [],
@@ -115,18 +119,18 @@ def _content(page: Page) -> dict[str, Any]:
         "not_run": list(_not_run(missing)),
         "ranked": f"Ranked by the worst {page.ranking.title} that a registering method has.",
         "sections": [_section(one, page.ranking, _order(comparison)) for one in page.sections],
-        "methods": [_method(one, pairs) for one in results],
-        "checker": CHECKER_MM,
+        "methods": [_method(one, list(dict.fromkeys(pairs.values()))) for one in results],
         "difference_limit": round(100 * DIFFERENCE_LIMIT),
         "log2_limit": f"{LOG2_LIMIT:g}",
         "evaluated": page.evaluated,
     }
 
 
-def _pairs(page: Page) -> list[str]:
+def _pairs(page: Page) -> dict[str, str]:
+    """Case -> name of its pair."""
     if page.dataset:
-        return [pair.name for pair in page.dataset.pairs]
-    return list(dict.fromkeys(name for one in page.results for name in one.rows))
+        return {pair.case: pair.name for pair in page.dataset.pairs}
+    return {case: row.get("pair") or case for one in page.results for case, row in one.rows.items()}
 
 
 def _words(page: Page) -> tuple[str, list[str]]:
@@ -244,7 +248,7 @@ def _section(section: PairSection, ranking: Ranking, order: Sequence[str]) -> di
     return {
         "key": section.key,
         "rank": section.rank,
-        "name": section.pair.name,
+        "name": section.pair.name if section.named else section.pair.case,
         "task": section.pair.task,
         "worst": worst,
         "failures": section.failures,
@@ -264,8 +268,10 @@ def _section(section: PairSection, ranking: Ranking, order: Sequence[str]) -> di
     }
 
 
-def _pair_table(section: PairSection, order: Sequence[str]) -> TableView:
+def _pair_table(section: PairSection, order: Sequence[str]) -> TableView | None:
     columns = [name for name in order if any(name in one.scores for one in section.methods)]
+    if not columns:
+        return None
     heads = ["method", *(measure_named(name).title for name in columns)]
     rows = []
     for one in section.methods:

@@ -6,6 +6,7 @@ need no script.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -20,10 +21,7 @@ from iterreg.report.cutting import Cut, FixedCut, FoldCut
 from iterreg.report.encoding import overlay, photo
 from iterreg.report.planes import Plane
 
-__all__ = ["CHECKER_MM", "FINE", "QUALITIES", "Painter", "Panel", "Quality"]
-
-CHECKER_MM = 24.0
-"""Side of a checkerboard's squares."""
+__all__ = ["FINE", "QUALITIES", "Painter", "Panel", "Quality"]
 
 Limits = tuple[tuple[float, float], tuple[float, float]]
 
@@ -124,6 +122,7 @@ class Painter:
             if one.labels is not None:
                 shared.append(self._image(one.plane, self._borders(one.plane, one.labels, 1), name=f"l{i}"))
         shared.append(f'<g id="{self._key}-furniture">{self._strip.furniture()}</g>')
+        shared.append(self._strip.checker(f"{self._key}-checker"))
         return self._panel(
             "fixed", "Fixed", "the image that is registered to", lambda i: self._use(f"f{i}"), shared
         )
@@ -179,8 +178,10 @@ class Painter:
             self._panel(
                 "checker",
                 f"Checkerboard of fixed and {what}",
-                f"squares of {CHECKER_MM:.0f} mm; edges run on where both are aligned",
-                lambda i: f'{self._use(f"f{i}")}<g mask="url(#checker)">{self._use(f"{key}{i}")}</g>',
+                f"squares of {self._strip.square} mm; edges run on where both are aligned",
+                lambda i: (
+                    f'{self._use(f"f{i}")}<g mask="url(#{self._key}-checker)">{self._use(f"{key}{i}")}</g>'
+                ),
             ),
         ]
         if self._comparable:
@@ -248,7 +249,10 @@ class Painter:
         marks = []
         for one in fold:
             x, y = one.plane.across(at)
-            marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{self._strip.width / 60:.1f}" class="mark"/>')
+            marks.append(
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{self._strip.width / 60:.1f}" class="mark" '
+                f'stroke-width="{self._strip.width / 350:.2f}"/>'
+            )
         caption = f"planes through the lowest determinant, voxel {at[0]}, {at[1]}, {at[2]}; yellow: folded"
         return self._panel("jacobian", "Worst folding", caption, lambda i: drawn[i] + marks[i])
 
@@ -326,6 +330,18 @@ class _Strip:
             self.at.append((x, (self.height - plane.height) / 2))
             x += plane.width + gap
         self._letter = self.width / 42
+        self.square = _round_length(self.width / 20)
+
+    def checker(self, name: str) -> str:
+        """A mask that lets every other square through."""
+        a = self.square
+        size = f'width="{self.width:.0f}" height="{self.height:.0f}"'
+        return (
+            f'<pattern id="{name}-squares" width="{2 * a}" height="{2 * a}" patternUnits="userSpaceOnUse">'
+            f'<path fill="#fff" d="M0 0h{a}v{a}H0zM{a} {a}h{a}v{a}h-{a}z"/></pattern>'
+            f'<mask id="{name}" maskUnits="userSpaceOnUse" x="0" y="0" {size}>'
+            f'<rect {size} fill="url(#{name}-squares)"/></mask>'
+        )
 
     def furniture(self) -> str:
         """Anatomical directions, where the other planes cut, and a scale bar."""
@@ -346,14 +362,14 @@ class _Strip:
                 (plane.bottom, middle, bottom),
             ):
                 drawn.append(self._text(letter, at_x, at_y))
-            tick = size * 0.6
+            tick, thin = size * 0.6, f'stroke-width="{size * 0.09:.3f}"'
             for x1, y1, x2, y2 in (
                 (x + across, y, x + across, y + tick),
                 (x + across, y + plane.height - tick, x + across, y + plane.height),
                 (x, y + down, x + tick, y + down),
                 (x + plane.width - tick, y + down, x + plane.width, y + down),
             ):
-                drawn.append(f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" class="tick"/>')
+                drawn.append(f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" class="tick" {thin}/>')
         return "".join(drawn) + self._scale_bar()
 
     def tag(self, word: str) -> str:
@@ -366,7 +382,7 @@ class _Strip:
         )
 
     def _scale_bar(self) -> str:
-        length = max(n for n in (1, 2, 5, 10, 20, 50, 100, 200) if n <= max(self.width / 12, 1))
+        length = _round_length(self.width / 12)
         size = self._letter
         x, y = self.width - size * 0.6, self.height - size * 0.6
         return (
@@ -377,6 +393,13 @@ class _Strip:
     def _text(self, word: str, x: float, y: float, *, anchor: str = "middle") -> str:
         place = f'x="{x:.1f}" y="{y:.1f}" font-size="{self._letter:.1f}" text-anchor="{anchor}"'
         return f'<text {place} class="side">{word}</text>'
+
+
+def _round_length(most: float) -> float:
+    """The largest of 1, 2 and 5, times a power of ten, that is not above `most`; in millimetres."""
+    power = 10.0 ** math.floor(math.log10(most))
+    length = max(n for n in (1, 2, 5) if n * power <= most * (1 + 1e-9)) * power
+    return int(length) if length >= 1 else length
 
 
 def _beside(middle: float, tick: float, size: float) -> float:

@@ -47,9 +47,9 @@ class Results:
     Attributes
     ----------
     rows
-        Pair -> its row of ``pairs.csv``.
+        Case -> its row of ``pairs.csv``. Cases, unlike names of pairs, differ where only contrasts do.
     dice
-        Pair -> label -> Dice.
+        Case -> label -> Dice.
     """
 
     entry: Entry
@@ -59,19 +59,19 @@ class Results:
     @classmethod
     def of(cls, entry: Entry) -> Results:
         """Read the scores; empty as far as files are missing or damaged."""
-        rows = {row["pair"]: row for row in _read(entry.scores / "pairs.csv") if row.get("pair")}
+        rows = {row["case"]: row for row in _read(entry.scores / "pairs.csv") if row.get("case")}
         dice: dict[str, dict[int, float]] = {}
         for row in _read(entry.scores / "labels.csv"):
             label, value = _number(row.get("label")), _number(row.get("dice"))
-            if row.get("pair") and label is not None and value is not None and math.isfinite(value):
-                dice.setdefault(row["pair"], {})[int(label)] = value
+            if row.get("case") and label is not None and value is not None and math.isfinite(value):
+                dice.setdefault(row["case"], {})[int(label)] = value
         return cls(entry, rows, dice)
 
-    def scores(self, pair: str) -> dict[str, float]:
-        """Every number of a pair's row, NaN and infinity included."""
+    def scores(self, case: str) -> dict[str, float]:
+        """Every number of a case's row, NaN and infinity included."""
         numbers = {
             name: _number(text)
-            for name, text in self.rows.get(pair, {}).items()
+            for name, text in self.rows.get(case, {}).items()
             if name and name not in _TEXT and not name.endswith("_affected")
         }
         return {name: value for name, value in numbers.items() if value is not None}
@@ -80,13 +80,19 @@ class Results:
         """Its field file, if it is there."""
         if self.entry.fields is None:
             return None
-        recorded = self.rows.get(pair.name, {}).get("field") or field_name(pair.name)
+        recorded = self.rows.get(pair.case, {}).get("field") or field_name(pair.name)
         path = self.entry.fields / Path(recorded).name
         return path if path.is_file() else None
 
-    def failure(self, pair: str) -> Failure | None:
-        """Why there is no number; the run knows better than the evaluation, which only misses the field."""
-        entry, row = self.entry, self.rows.get(pair, {})
+    def failure(self, case: str, pair: str) -> Failure | None:
+        """Why there is no number; the run knows better than the evaluation, which only misses the field.
+
+        Parameters
+        ----------
+        case, pair
+            The evaluator's key, and the name of the pair's job.
+        """
+        entry, row = self.entry, self.rows.get(case, {})
         if row.get("outcome") == "ok":
             return None
         status = entry.status(pair)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,8 +60,17 @@ class TableView:
     text_columns: tuple[int, ...] = (0,)
 
 
-def overview(comparison: Comparison | None, results: Sequence[Results], pairs: int) -> TableView:
-    """A row per method: means over its own cases, with the best marked by the cases all have."""
+def overview(
+    comparison: Comparison | None, results: Sequence[Results], cases: Mapping[str, str]
+) -> TableView:
+    """A row per method: means over its own cases, with the best marked by the cases all have.
+
+    Parameters
+    ----------
+    cases
+        Case -> name of its pair: all that there should be.
+    """
+    pairs = len(cases)
     if comparison is None:
         empty = tuple((Cell(one.entry.name, run=one.entry.name), Cell(f"0 of {pairs}", 0)) for one in results)
         return TableView("Methods", ("method", "scored"), empty)
@@ -71,7 +80,7 @@ def overview(comparison: Comparison | None, results: Sequence[Results], pairs: i
     rows = []
     for run in comparison.scores.runs:
         scored = next((one for one in results if one.entry.name == run.name), None)
-        done = sum(scored.failure(pair) is None for pair in scored.rows) if scored else 0
+        done = sum(scored.failure(*known) is None for known in cases.items()) if scored else 0
         cells = [
             Cell(run.name, run=run.name),
             Cell("published") if run.reference else _scored(done, pairs),

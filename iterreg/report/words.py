@@ -153,6 +153,8 @@ def _others(comparison: Comparison, first: str) -> list[str]:
             said.append(
                 f"{measure.title}: {first} and {best} share the best mean, {number(rows[first].mean)}."
             )
+        elif len(rows) == 1:
+            said.append(f"{measure.title}: mean {number(rows[first].mean)}.")
         elif best == first:
             said.append(f"{measure.title}: {first} is best here too, mean {number(rows[first].mean)}.")
         else:
@@ -165,6 +167,8 @@ def _others(comparison: Comparison, first: str) -> list[str]:
 
 def costs(comparison: Comparison) -> str:
     """What the methods cost; empty when no run says."""
+    if "cpu_s" not in [measure.name for measure in comparison.scores.measures]:
+        return ""
     said = []
     for run in comparison.scores.own_runs:
         values = _column(comparison, "cpu_s", run.name)
