@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,8 @@ def find_entries(texts: Sequence[str]) -> tuple[list[Entry], list[str]]:
     InputError
         If something is none of these, or two entries have one name.
     """
+    if not texts:
+        raise InputError("no runs are given; name at least one run folder, or folder of fields or scores")
     entries: list[Entry] = []
     notes: list[str] = []
     for text in texts:
@@ -106,8 +108,8 @@ def find_entries(texts: Sequence[str]) -> tuple[list[Entry], list[str]]:
         if name and len(found) == 1:
             found = [_renamed(found[0], name)]
         elif name:
-            found = [_renamed(one, f"{name}/{one.name}") for one in found]
-        entries += found
+            found = [_renamed(one, f"{name}:{one.name}") for one in found]
+        entries += [_renamed(one, _speakable(one.name)) for one in found]
     places: dict[str, Path] = {}
     for entry in entries:
         if entry.name in places:
@@ -241,7 +243,7 @@ def _evaluated(path: Path) -> Entry:
     resolved = path.resolve()
     if resolved.name == "scores" and (resolved.parent / "fields").is_dir():
         found = _arm(path.parent if path.name == "scores" else resolved.parent)
-        return Entry(found.name, path, found.fields, found.arm, found.request, found.run)
+        return replace(found, scores=path)
     name = resolved.name.removesuffix("-scores")
     beside = resolved.with_name(name)
     fields = beside if beside != resolved and beside.is_dir() else None
@@ -255,5 +257,10 @@ def _fields(path: Path) -> Entry:
     return Entry(resolved.name, resolved.with_name(f"{resolved.name}-scores"), path)
 
 
+def _speakable(name: str) -> str:
+    """A name that can stand before ``=`` where runs are compared."""
+    return name.replace("=", "-").replace("/", ":").lstrip("@") or "unnamed"
+
+
 def _renamed(entry: Entry, name: str) -> Entry:
-    return Entry(name, entry.scores, entry.fields, entry.arm, entry.request, entry.run)
+    return replace(entry, name=name)
