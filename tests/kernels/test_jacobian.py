@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from iterreg.kernels.jacobian import central_determinant, determinant_moments, folding
+from iterreg.kernels.jacobian import central_determinant, determinant_moments, folding, smallest_determinant
 
 
 def central_twin(displacement: np.ndarray) -> np.ndarray:
@@ -101,6 +101,21 @@ def test_folding_equals_the_tetrahedra(
     everything = folding(displacement, np.ones(shape, bool), False)
     np.testing.assert_allclose(everything[0], expected.sum(axis=(1, 2)), rtol=1e-9, atol=1e-12)
     assert (amplitude > 1) == bool(everything[0].any()), "the case must test what it means to"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(6, 7, 5), (3, 3, 3), (2, 5, 6), (9, 4, 17)])
+def test_smallest_equals_the_tetrahedra(
+    rng: np.random.Generator, shape: tuple[int, int, int], dtype: type
+) -> None:
+    """Inner tetrahedra measure 2 in an undeformed grid and count half."""
+    displacement = rng.normal(0, 0.4, (*shape, 3)).astype(dtype)
+    expected = np.ones(shape)
+    if min(shape) > 2:
+        corner, inner = ten_determinants(displacement)
+        expected[1:-1, 1:-1, 1:-1] = np.concatenate([corner, inner / 2]).min(axis=0)
+    assert (expected < 0).any() or max(shape) < 7
+    np.testing.assert_allclose(smallest_determinant(displacement), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_no_displacement_is_undeformed() -> None:
