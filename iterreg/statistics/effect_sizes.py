@@ -78,8 +78,9 @@ def cohens_dz(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> V
     Arguments and answer as in `cohens_d`; NaN where all differences are zero.
     """
     w = _weights(x, weights)
-    differences = _array(x) - _array(y)
-    return _ratio(_mean(differences, w), np.sqrt(_variance(differences, w)))
+    a, b = _array(x), _array(y)
+    scale = float(max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0)))
+    return _ratio(_mean(a - b, w), np.sqrt(_variance(a - b, w, scale)))
 
 
 def hedges_correction(freedom: ArrayLike) -> Values:
@@ -135,14 +136,17 @@ def _mean(values: Values, weights: Weights) -> Values:
     return _ratio(weights @ values, weights.sum(axis=-1))
 
 
-def _variance(values: Values, weights: Weights) -> Values:
-    """Sample variance of values of which each is there as often as its weight says."""
+def _variance(values: Values, weights: Weights, scale: float = 0.0) -> Values:
+    """Sample variance of values of which each is there as often as its weight says.
+
+    `scale` is the size of the numbers that the values are differences of: what is left of equal differences
+    is the rounding of those, and counts as zero.
+    """
     total = weights.sum(axis=-1)
-    centre = values.mean() if values.size else 0.0  # of all, so that nothing large is subtracted
-    shifted = values - centre
+    shifted = values - (values.mean() if values.size else 0.0)  # so that nothing large is subtracted
     squares = weights @ shifted**2 - _ratio((weights @ shifted) ** 2, total)
-    # What is left of equal values is rounding.
-    squares = np.where(squares <= 1e-14 * (weights @ values**2), 0.0, squares)
+    rounding = 8 * np.finfo(float).eps * max(scale, float(np.abs(values).max(initial=0.0)))
+    squares = np.where(squares <= total * rounding**2, 0.0, squares)
     return np.where(total > 1, squares / np.where(total > 1, total - 1, 1), np.nan)
 
 

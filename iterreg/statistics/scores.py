@@ -141,8 +141,14 @@ class Scores:
 
     @property
     def ranked_measures(self) -> tuple[Measure, ...]:
-        """What is compared unless asked otherwise: the challenges' measures with a known better direction."""
-        return tuple(m for m in self.measures if m.official and m.higher_is_better is not None)
+        """What is compared unless asked otherwise: the challenges' measures with a known better direction.
+
+        Those that some run with cases has, if there is any such run.
+        """
+        had = set(self.cases["measure"]) or {measure.name for measure in self.measures}
+        return tuple(
+            m for m in self.measures if m.official and m.higher_is_better is not None and m.name in had
+        )
 
     def measure(self, name: str) -> Measure:
         """The measure of that name or title.
@@ -196,9 +202,9 @@ class Scores:
         rows = self.cases[self.cases["measure"] == measure]
         if scope.kind != "all":
             rows = rows[rows[scope.kind] == scope.name]
-        wide = rows.pivot(index=["case", "fixed", "moving"], columns="run", values="value")
-        known = set(wide.index.get_level_values("case"))
-        return wide.reindex([case for case in self._order if case in known], level="case")
+        wide = rows.pivot(index="case", columns="run", values="value")
+        cases = [case for case in self._subjects if case in wide.index]
+        return wide.reindex(cases).set_axis(self._index(cases))
 
     def _build_from_labels(self, measure: str, scope: Scope) -> pd.DataFrame:
         labels, index, cube = self._cube(measure)
@@ -218,8 +224,7 @@ class Scores:
         """Every label's number at once: labels, cases, (labels, cases, runs)."""
         if measure not in self._cubes:
             rows = self.labels[self.labels["measure"] == measure]
-            subjects = self.cases.drop_duplicates("case").set_index("case")
-            cases = [case for case in self._order if case in set(rows["case"])]
+            cases = [case for case in self._subjects if case in set(rows["case"])]
             labels = sorted(set(rows["label"]))
             names = [run.name for run in self.own_runs]
             cube = np.full((len(labels), len(cases), len(names)), np.nan)
@@ -230,18 +235,23 @@ class Scores:
             )
             kept = np.logical_and.reduce([codes >= 0 for codes in place])
             cube[tuple(codes[kept] for codes in place)] = rows["value"].to_numpy()[kept]
-            keys = [(case, subjects.at[case, "fixed"], subjects.at[case, "moving"]) for case in cases]
-            index = pd.MultiIndex.from_tuples(keys, names=["case", "fixed", "moving"])
-            self._cubes[measure] = labels, index, cube
+            self._cubes[measure] = labels, self._index(cases), cube
         return self._cubes[measure]
 
     @cached_property
     def _cubes(self) -> dict[str, tuple[list[int], pd.MultiIndex, NDArray[np.float64]]]:
         return {}
 
+    def _index(self, cases: Sequence[str]) -> pd.MultiIndex:
+        subjects = [self._subjects[case] for case in cases]
+        columns = [list(cases), *([pair[k] for pair in subjects] for k in (0, 1))]
+        return pd.MultiIndex.from_arrays(columns, names=["case", "fixed", "moving"])
+
     @cached_property
-    def _order(self) -> list[str]:
-        return list(dict.fromkeys(self.cases["case"]))
+    def _subjects(self) -> dict[str, tuple[str, str]]:
+        """Case -> its fixed and moving subject, in the cases' order of first appearance."""
+        firsts = self.cases.drop_duplicates("case")
+        return dict(zip(firsts["case"], zip(firsts["fixed"], firsts["moving"], strict=True), strict=True))
 
 
 def load_scores(

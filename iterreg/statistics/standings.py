@@ -100,8 +100,8 @@ def _cell_columns(
 ) -> list[_Column]:
     """The measure over (case, label) cells where labels are known, and Dice30 beside Dice.
 
-    A cell that some run has and another has not (its label vanished in the warping) gets the worst number
-    that there is, as Learn2Reg's code gives it a fixed bad one.
+    A cell that some run has and another has not (its label vanished in the warping) counts as worse than
+    all numbers that there are, as Learn2Reg's code gives it a fixed bad one; only its rank matters.
     """
     rows = scores.labels[scores.labels["measure"] == measure.name]
     kept = set(table.index.get_level_values("case"))
@@ -110,7 +110,7 @@ def _cell_columns(
         return [_case_column(measure, table, number)]
     wide = rows.pivot(index=["case", "label"], columns="run", values="value")[list(table.columns)]
     worst = wide.min().min() if measure.higher_is_better else wide.max().max()
-    wide = wide.fillna(worst)
+    wide = wide.fillna(worst - measure.sign)
     cases = np.array([number[case] for case in wide.index.get_level_values("case")], dtype=np.int64)
     columns = [_Column(measure.name, measure, wide.to_numpy().T, cases)]
     before = scores.labels[scores.labels["measure"] == INITIAL_DICE]

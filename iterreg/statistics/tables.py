@@ -114,13 +114,8 @@ def scope_means_table(comparison: Comparison, kind: str) -> Table:
 
 def _mean_columns(measures: Sequence[Measure]) -> list[Column]:
     return [
-        Column(
-            f"{measure.title} {measure.arrow}".strip(),
-            tuple(
-                f"{measure.name}_{part}" for part in ("mean", "std", "cases", "common_mean", "low", "high")
-            ),
-        )
-        for measure in measures
+        Column(f"{one.title} {one.arrow}".strip(), tuple(f"{one.name}_{part}" for part in _MEAN_PARTS))
+        for one in measures
     ]
 
 
