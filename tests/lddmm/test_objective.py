@@ -17,7 +17,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from iterreg.kernels.flow import carry_momentum
-from iterreg.lddmm.geodesic import Geodesic, shoot
+from iterreg.lddmm.geodesic import Geodesic, shoot, shoot_apart
 from iterreg.lddmm.lattice import Interpolation, Lattice, whole_rows
 from iterreg.lddmm.objective import Channel, Objective, inner
 from iterreg.lddmm.pyramid import LevelImage
@@ -69,15 +69,10 @@ class Problem:
 
     def objective(self, name: str, steps: int, **options: Any) -> Objective:
         fixed, moving = map(level, self.images)
-        given = {
-            "energy_weight": 0.0,
-            "slope_weight": 0.0,
-            "slope_limit": 1.0,
-            "symmetric": False,
-            "drift_mm": 50.0,
-        }
+        given = {"energy_weight": 0.0, "slope_weight": 0.0, "slope_limit": 1.0, "drift_mm": 50.0}
+        given |= {"symmetric": False, "weight": soft_window()}
         return Objective(
-            (Channel(fixed, moving, MEASURES[name]()),), IMAGE, SMOOTHER, weight=soft_window(),
+            (Channel(fixed, moving, MEASURES[name]()),), IMAGE, SMOOTHER,
             masks=(None, None), matrices=(EYE, EYE), time_steps=steps, **{**given, **options},
         )  # fmt: skip
 
@@ -206,6 +201,35 @@ def test_swapping_the_images_turns_the_half_way_force_round(problem: Problem) ->
     two = swapped.objective("lncc", 4, symmetric=True).evaluate(swapped.momentum, swapped.velocity)
     assert two.dissimilarity == pytest.approx(one.dissimilarity, rel=1e-12)
     np.testing.assert_allclose(two.force, -one.force, atol=1e-10 * np.abs(one.force).max())
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("name", MEASURES)
+def test_what_is_far_from_the_weight_is_left_out_without_a_trace(
+    problem: Problem, name: str, symmetric: bool
+) -> None:
+    """A weight of a small ball: the value is that of the whole flow and the whole warped images."""
+    squares = [(np.arange(N) - centre) ** 2 for centre in (18, 20, 23)]
+    ball = np.add.outer(np.add.outer(squares[0], squares[1]), squares[2]) < 5**2
+    objective = problem.objective(name, 4, symmetric=symmetric, weight=soft_window() * ball, drift_mm=8.0)
+    momentum = objective.allowed(problem.momentum)
+    assert 0.02 < (momentum != 0).mean() < 0.5
+    found = objective.evaluate(momentum, SMOOTHER(momentum))
+    if symmetric:
+        back, on = shoot_apart(momentum, SMOOTHER, steps=2)
+    else:
+        back, on = None, shoot(momentum, SMOOTHER, steps=4)
+    warped = []
+    for image, path in zip(problem.images, (back, on), strict=True):
+        displacement = np.zeros_like(momentum) if path is None else path.forward()
+        warped.append(np.empty(IMAGE.shape))
+        INTERPOLATION.warp(image, displacement, EYE, warped[-1])
+    expected = MEASURES[name]().compare(*warped, soft_window() * ball, both=symmetric)
+    assert found.dissimilarity == pytest.approx(expected.value, rel=1e-9)
+    force = -INTERPOLATION.pool_force(expected.by_moving, warped[1])
+    if expected.by_fixed is not None:
+        force = 0.5 * (force + INTERPOLATION.pool_force(expected.by_fixed, warped[0]))
+    np.testing.assert_allclose(found.force, force, atol=1e-7 * np.abs(force).max())
 
 
 def test_channels_add_by_their_shares(problem: Problem) -> None:
