@@ -144,18 +144,23 @@ def gallery(
             ),
             named=named[pair.name] == 1,
         )
-        # The worst pairs come first: they may take a little more than their share, the later ones see to it.
-        share = (budget - spent) / (len(ranked) - number) * (1.2 if number + 1 < len(ranked) else 1.0)
+        share = (budget - spent) / (len(ranked) - number)
         section = None
-        while section is None and level < len(QUALITIES):
-            section = _pictured(bare, results, QUALITIES[level])
-            if section.size > share:
-                section = None
+        while section is None:
+            found = _pictured(bare, results, QUALITIES[level])
+            if found.size <= share:
+                section = found
+            elif level + 1 < len(QUALITIES):
                 level += 1
-        if section is None:
-            level -= 1  # the next pair may be smaller
-            note = "Its pictures are left out to keep the report small: report fewer pairs, or allow more."
-            section = replace(bare, notes=(note,))
+            elif spent + found.size <= budget:
+                section = found  # at the expense of better pairs
+            else:
+                note = (
+                    "Its pictures are left out to keep the report small: report fewer pairs, or allow more."
+                )
+                section = replace(bare, notes=(note,))
+        if section.size < share / 2:
+            level = max(level - 1, 0)  # there is room for the next pair to be finer
         spent += section.size
         yield section
 
