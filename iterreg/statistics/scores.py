@@ -224,7 +224,8 @@ class Scores:
         """Every label's number at once: labels, cases, (labels, cases, runs)."""
         if measure not in self._cubes:
             rows = self.labels[self.labels["measure"] == measure]
-            cases = [case for case in self._subjects if case in set(rows["case"])]
+            having = set(rows["case"])
+            cases = [case for case in self._subjects if case in having]
             labels = sorted(set(rows["label"]))
             names = [run.name for run in self.own_runs]
             cube = np.full((len(labels), len(cases), len(names)), np.nan)

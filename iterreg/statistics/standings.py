@@ -192,7 +192,7 @@ def _lumir24(
     if missing:
         notes.append(f"Not all rows have {', '.join(missing)}: the other weights are scaled up to 1.")
     if published:
-        notes.append("†: published means, held fixed in the resampling.")
+        notes.append("†: published means" + (", held fixed in the resampling." if own else "."))
     runs = [*own, *published]
     return [
         _ranked(

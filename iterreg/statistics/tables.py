@@ -152,6 +152,8 @@ def _plus_minus(mean: float, deviation: float) -> str:
 
 
 def _mean_notes(comparison: Comparison) -> tuple[str, ...]:
+    if not comparison.scores.own_runs:
+        return ()
     notes = [
         "Means over the cases that all runs have. Bold: the best. *: worse than that run, by Wilcoxon's "
         f"signed-rank test with Holm's correction (alpha {comparison.alpha:g}) and, where cases share "

@@ -6,20 +6,23 @@ the cases for independent. Where pairs share subjects they are not, and the p-va
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["TestResult", "holm", "sign_flip_test", "signed_rank_test"]
 
-EXACT_RANKS = 200
+EXACT_RANKS = 100
 """Up to so many differing cases Wilcoxon's distribution is counted out; beyond, it is taken as normal."""
 
-EXACT_FLIPS = 20
+EXACT_FLIPS = 30
 """Up to so many differing cases all sign flips are gone through; beyond, they are drawn."""
+
+_BLOCK = 4_000_000
+"""So many random signs are held at once."""
 
 _ULPS = 64
 """Differences of means that are equal on paper differ by rounding: how many units in the last place count
@@ -92,7 +95,7 @@ def signed_rank_test(differences: ArrayLike) -> TestResult:
     return TestResult("Wilcoxon signed-rank", observed / 2, p, smallest, all_differences.size, count, method)
 
 
-def sign_flip_test(differences: ArrayLike, *, flips: int = 99_999, seed: int = 1) -> TestResult:
+def sign_flip_test(differences: ArrayLike, *, flips: int | None = None, seed: int = 1) -> TestResult:
     """Paired permutation test of the mean difference, two-sided: under no difference every sign is a coin's.
 
     With at most `EXACT_FLIPS` differing cases all 2^n sign patterns are gone through. Otherwise patterns are
@@ -103,7 +106,8 @@ def sign_flip_test(differences: ArrayLike, *, flips: int = 99_999, seed: int = 1
     differences
         (cases,) finite; first minus second.
     flips
-        How many patterns are drawn where not all are gone through.
+        How many patterns are drawn where not all are gone through. None: 99 999, and 9 999 for more than
+        100 differing cases.
     seed
         Of the drawing.
 
@@ -115,6 +119,7 @@ def sign_flip_test(differences: ArrayLike, *, flips: int = 99_999, seed: int = 1
     all_differences = _checked(differences)
     nonzero = all_differences[all_differences != 0]
     count = nonzero.size
+    flips = flips or (99_999 if count <= 100 else 9_999)
     observed = abs(float(nonzero.sum()))
     slack = _ULPS * np.finfo(float).eps * float(np.abs(nonzero).sum())
     mean = float(all_differences.mean()) if all_differences.size else float("nan")
@@ -122,7 +127,7 @@ def sign_flip_test(differences: ArrayLike, *, flips: int = 99_999, seed: int = 1
         p = smallest = float("nan")
         method = "exact"
     elif count <= EXACT_FLIPS:
-        p = float(np.mean(np.abs(_all_sums(nonzero)) >= observed - slack))
+        p = _exact_flips(nonzero, observed - slack)
         smallest, method = min(1.0, 2.0 ** (1 - count)), "exact"
     else:
         extreme = sum(
@@ -206,10 +211,17 @@ def _normal_p(doubled: NDArray[np.int64], observed: int) -> float:
     return min(1.0, 2.0 * float(ndtr(-abs(observed - total / 2) / deviation)))
 
 
-def _all_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sums under all sign patterns, (2^n,)."""
+def _exact_flips(values: NDArray[np.float64], threshold: float) -> float:
+    """The share of all 2^n sign patterns whose sum is as far from zero as the threshold.
+
+    The sums of one half of the values, sorted, are searched for what the sums of the other half need.
+    """
+    if threshold <= 0:
+        return 1.0
     half = values.size // 2
-    return np.add.outer(_signed_sums(values[:half]), _signed_sums(values[half:])).ravel()
+    one, other = np.sort(_signed_sums(values[:half])), _signed_sums(values[half:])
+    above = one.size * other.size - int(np.searchsorted(one, threshold - other, side="left").sum())
+    return min(1.0, 2.0 * above / (one.size * other.size))  # the sums are symmetric about zero
 
 
 def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -219,10 +231,16 @@ def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return sums
 
 
-def _drawn_signs(count: int, flips: int, seed: int) -> Any:
+def _drawn_signs(count: int, flips: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """Random signs in blocks of (some, count), the same for every call with the same numbers."""
-    generator = np.random.default_rng(seed)
-    block = max(1, 4_000_000 // count)
-    for start in range(0, flips, block):
-        some = min(block, flips - start)
-        yield generator.integers(0, 2, (some, count), dtype=np.int8) * 2.0 - 1.0
+    block = max(1, _BLOCK // count)
+    for number, start in enumerate(range(0, flips, block)):
+        yield _signs(min(block, flips - start), count, seed, number)
+
+
+@lru_cache(maxsize=4)
+def _signs(some: int, count: int, seed: int, number: int) -> NDArray[np.float64]:
+    """Kept, because one comparison after the other needs the same."""
+    generator = np.random.default_rng([seed, number])
+    drawn = generator.integers(0, 2, (some, count), dtype=np.int8).astype(np.float64)
+    return np.asarray(2 * drawn - 1, dtype=np.float64)

@@ -59,7 +59,7 @@ def test_many_cases_are_taken_as_normal(rng: np.random.Generator) -> None:
 
 def test_normal_and_exact_meet(rng: np.random.Generator) -> None:
     d = rng.normal(0.1, 1, EXACT_RANKS)
-    assert signed_rank_test(d).p == pytest.approx(stats.wilcoxon(d, method="approx").pvalue, abs=2e-3)
+    assert signed_rank_test(d).p == pytest.approx(stats.wilcoxon(d, method="approx").pvalue, abs=4e-3)
 
 
 def test_differences_that_are_equal_on_paper_tie() -> None:
