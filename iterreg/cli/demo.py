@@ -27,10 +27,10 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "demo",
-        help="make a small data set, register it with every method, score it",
+        help="make a small data set, register it with every method, score it, report it",
         description="Makes synthetic people with known deformations in the challenge's layout, registers "
-        "every pair with every method in parallel, and scores the fields against the truth. The data "
-        "folder can be copied as the template of your own data set.",
+        "every pair with every method in parallel, scores the fields against the truth, and shows all in "
+        "report.html. The data folder can be copied as the template of your own data set.",
     )
     parser.add_argument("-o", "--out", type=Path, default=Path("iterreg-demo"), help="default: iterreg-demo")
     parser.add_argument("--full", action="store_true", help="160x224x192 voxels of 1 mm, as in the challenge")
@@ -48,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
     from iterreg.dataset import open_dataset
     from iterreg.dataset.demo import make_demo
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.report import require_libraries
 
+    require_libraries()
     began = time.monotonic()
     source = make_demo(
         args.out / "data",
@@ -71,11 +73,29 @@ def run(args: argparse.Namespace) -> int:
     summary = execute(plan, folder, digests)
     print()
     _print_table(_rows(plan, folder, digests))
+    print()
+    _report(plan, folder, args.out / "report.html", cores=args.cores)
     print(
-        f"\nfields and provenance: {folder.path}; data set to copy as a template: {source.parent}\n"
+        f"fields and provenance: {folder.path}; data set to copy as a template: {source.parent}\n"
         f"took {time.monotonic() - began:.0f} s; the same command again resumes"
     )
     return close(plan, folder, summary)
+
+
+def _report(plan: Plan, folder: RunFolder, out: Path, *, cores: int) -> None:
+    """Evaluate as the challenge does and show it; what is still true is not made again."""
+    from iterreg.cli.report import make_report
+    from iterreg.report.entries import find_entries, is_scored
+
+    entries, notes = find_entries([str(folder.path)])
+    if out.is_file() and all(is_scored(entry, plan.dataset) for entry in entries):
+        made_of = [entry.scores / "pairs.csv" for entry in entries]
+        made_of += [job.status for arm in plan.arms for job in folder.arm(arm.name).jobs()]
+        newest = max(path.stat().st_mtime_ns for path in made_of if path.is_file())
+        if out.stat().st_mtime_ns > newest:
+            print(f"{out}: is up to date")
+            return
+    make_report(entries, plan.dataset, out, notes=notes, cores=cores)
 
 
 def _rows(plan: Plan, folder: RunFolder, digests: FileDigests) -> list[dict[str, Any]]:
