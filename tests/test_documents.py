@@ -443,6 +443,7 @@ def write_scores(folder: Path, dice: float, generator: np.random.Generator) -> N
 
 GIVEN: Mapping[str, tuple[Provider, ...]] = {
     "docs/evaluation.md": (a_demo_with_fields,),
+    "docs/report.md": (a_demo_with_fields,),
     "docs/statistics.md": (evaluated_runs,),
     "docs/lddmm.md": (two_images,),
     "README.md": (two_images, a_warp, lumir("25", "DATA"), a_dataset, elastix_files),

@@ -141,20 +141,22 @@ def dataset_of(entries: Sequence[Entry]) -> Dataset | None:
         )
     if not records:
         return None
-    listed = {str(pair["name"]): pair for run in records.values() for pair in run["pairs"]}
-    for run in records.values():
-        source = Path(run["dataset"]["source"])
+    listed = {str(pair["case"]): pair for run in records.values() for pair in run["pairs"]}
+    sources = [Path(run["dataset"]["source"]) for run in records.values()]
+    for source in sources:
         try:
-            return open_dataset(source).select(pairs=list(listed))
+            found = open_dataset(source).select(pairs=list(listed))
         except InputError:
             continue
-    # A csv that is gone, two image files, an atlas: the pairs themselves say where their images are.
+        if all(pair.fixed.path.is_file() and pair.moving.path.is_file() for pair in found.pairs):
+            return found
+    # A json with another root, two image files, an atlas: the run knows where the images were.
     reader = ScanReader(Path.cwd())
     pairs = tuple(
         Pair(reader.scan(pair["fixed"]), reader.scan(pair["moving"]), str(pair.get("task", "")))
         for pair in listed.values()
     )
-    return Dataset(names.pop(), pairs, source)
+    return Dataset(names.pop(), pairs, sources[0])
 
 
 def is_scored(entry: Entry, dataset: Dataset) -> bool:

@@ -81,6 +81,19 @@ def test_a_moved_run_needs_no_data_set_when_the_images_are_where_they_were(runs:
     assert page.read_text().count("data:image/webp") > 20
 
 
+def test_a_run_from_a_json_with_another_root(runs: Any, report: Report) -> None:
+    """What `iterreg run --root` records: a json whose own folder has no images."""
+    away = runs.run.parent / "away" / runs.dataset.name
+    away.parent.mkdir()
+    shutil.copy(runs.dataset, away)
+    record = json.loads((runs.run / "run.json").read_text())
+    record["dataset"]["source"] = str(away)
+    (runs.run / "run.json").write_text(json.dumps(record))
+    page = report(runs.run, dataset=False)
+    assert "identity 3 of 4" in words(page)
+    assert page.read_text().count("data:image/webp") > 20
+
+
 def test_scores_alone_give_numbers_without_pictures(runs: Any, report: Report) -> None:
     report(runs.deep)
     alone = runs.run.parent / "elsewhere"
