@@ -7,6 +7,7 @@ drawn with replacement; a pair counts as often as the product of its two subject
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -70,8 +71,8 @@ class Interval:
 class SubjectBootstrap:
     """Draws subjects and weights cases, for a list of cases given by their two subjects.
 
-    Rules. Where no two cases share a subject the cases are independent and are drawn themselves. A subject
-    that is in every case (an atlas) is no sample of anything and is held fixed. A case of one subject with
+    Rules. A subject that is in every case (an atlas) is no sample of anything and is held fixed. Where no two
+    cases share any other subject they are independent and are drawn themselves. A case of one subject with
     itself (another contrast of the same person) counts as often as that subject.
 
     Parameters
@@ -89,9 +90,11 @@ class SubjectBootstrap:
         How many subjects (or independent cases) are drawn from.
     unit
         ``"subjects"`` or ``"cases"``.
+    held
+        Subjects that are in every case.
     shared
-        Whether some subject is in more than one case: then tests that take cases for independent give too
-        small p-values.
+        Whether some other subject is in more than one case: then tests that take cases for independent give
+        too small p-values.
     weights
         (resamples, cases) float64, how often each case counts; it may be 0 for all of them.
     without
@@ -107,19 +110,15 @@ class SubjectBootstrap:
         self, fixed: Sequence[str], moving: Sequence[str], *, resamples: int = 2000, seed: int = 1
     ) -> None:
         members = [frozenset(pair) for pair in zip(fixed, moving, strict=True)]
-        counts: dict[str, int] = {}
-        for pair in members:
-            for subject in sorted(pair):
-                counts[subject] = counts.get(subject, 0) + 1
-        self.shared = any(count > 1 for count in counts.values())
-        everywhere = (
-            {s for s, count in counts.items() if count == len(members)} if len(members) > 1 else set()
-        )
+        counts = Counter(subject for pair in members for subject in sorted(pair))
+        several = len(members) > 1
+        self.held = tuple(name for name, count in counts.items() if several and count == len(members))
+        names = [name for name in counts if name not in self.held]
+        self.shared = any(counts[name] > 1 for name in names)
         if self.shared:
-            names = [subject for subject in counts if subject not in everywhere]
             self.unit = "subjects"
-            column = {subject: number for number, subject in enumerate(names)}
-            rows = [[column[s] for s in sorted(pair - everywhere)] for pair in members]
+            column = {name: number for number, name in enumerate(names)}
+            rows = [[column[name] for name in sorted(pair) if name in column] for pair in members]
         else:
             self.unit = "cases"
             names = [str(number) for number in range(len(members))]

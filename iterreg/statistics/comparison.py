@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import combinations
 
 import numpy as np
@@ -114,7 +114,15 @@ class Comparison:
 
     def summary(self, measure: str, scope: Scope = ALL_CASES) -> tuple[Summary, ...]:
         """The rows of one measure in one scope, in the runs' order."""
-        return tuple(row for row in self.summaries if row.measure == measure and row.scope == scope)
+        return self._summaries.get((measure, scope), ())
+
+    @cached_property
+    def _summaries(self) -> dict[tuple[str, Scope], tuple[Summary, ...]]:
+        found: dict[tuple[str, Scope], tuple[Summary, ...]] = {}
+        for row in self.summaries:
+            key = row.measure, row.scope
+            found[key] = (*found.get(key, ()), row)
+        return found
 
     def pairs(self, measure: str, scope: Scope = ALL_CASES) -> tuple[Pairwise, ...]:
         """The comparisons by one measure in one scope."""
@@ -245,7 +253,7 @@ def _pairs_of(runs: Sequence[Run], reference: str) -> list[tuple[str, str]]:
 def _bootstraps(resamples: int, seed: int) -> Bootstraps:
     """Resamples by list of cases, drawn once for each."""
 
-    @lru_cache(maxsize=32)
+    @lru_cache(maxsize=8)  # each is as large as resamples times cases
     def drawn(fixed: tuple[str, ...], moving: tuple[str, ...]) -> SubjectBootstrap:
         return SubjectBootstrap(fixed, moving, resamples=resamples, seed=seed)
 

@@ -91,6 +91,8 @@ class Pairwise:
         How many ``"subjects"`` (or independent ``"cases"``) the intervals rest on.
     shared
         Whether cases share subjects, so that the tests' p-values come out too small.
+    held
+        Subjects that are in every case (an atlas): what is found holds for them.
     mean_first, mean_second
         Over the common cases.
     difference
@@ -120,6 +122,7 @@ class Pairwise:
     units: int
     unit: str
     shared: bool
+    held: tuple[str, ...]
     mean_first: float
     mean_second: float
     difference: Interval
@@ -137,12 +140,14 @@ class Pairwise:
         """What the p-values assume, and whether it holds here."""
         if not self.cases:
             return "there is nothing to test"
+        given = f"; all hold for {' and '.join(self.held)}, who is in every case" if self.held else ""
         if self.shared:
             return (
                 f"both tests take the {self.cases} cases for independent, but they share "
-                f"{self.units} subjects: their p are too small (anticonservative); the interval allows for it"
+                f"{self.units} subjects: their p are too small (anticonservative); the interval allows for it{given}"
             )
-        return f"both tests take the {self.cases} cases for independent; no two share a subject"
+        subject = "another subject" if self.held else "a subject"
+        return f"both tests take the {self.cases} cases for independent; no two share {subject}{given}"
 
     @property
     def better(self) -> str:
@@ -193,6 +198,7 @@ def compare_pair(
         units=bootstrap.units,
         unit=bootstrap.unit,
         shared=bootstrap.shared,
+        held=bootstrap.held,
         mean_first=float(x.mean()) if x.size else float("nan"),
         mean_second=float(y.mean()) if y.size else float("nan"),
         difference=bootstrap.interval(lambda w: mean_difference(x, y, w), **cut),

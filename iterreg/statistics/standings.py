@@ -159,7 +159,7 @@ def _lumir24(
         for run in scores.runs
         if run.reference
     }
-    by_kind = {column.measure.kind: column for column in columns if column.measure.kind in LUMIR24_WEIGHTS}
+    by_kind = {column.measure.kind: column for column in reversed(columns)}  # the first of each kind
     kinds = [
         kind
         for kind in LUMIR24_WEIGHTS

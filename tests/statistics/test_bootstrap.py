@@ -46,7 +46,15 @@ def test_unshared_cases_are_drawn_themselves() -> None:
 
 def test_an_atlas_is_held_fixed() -> None:
     drawn = SubjectBootstrap(["atlas"] * 6, list("abcdef"), resamples=50)
-    assert (drawn.unit, drawn.units, drawn.shared) == ("subjects", 6, True)
+    assert (drawn.unit, drawn.units, drawn.shared, drawn.held) == ("cases", 6, False, ("atlas",))
+    assert (drawn.weights.sum(axis=1) == 6).all()
+
+
+def test_an_atlas_and_shared_subjects() -> None:
+    """Two scans of each of three people to an atlas: people are drawn, with both of their scans."""
+    drawn = SubjectBootstrap(["atlas"] * 6, ["a", "a", "b", "b", "c", "c"], resamples=50)
+    assert (drawn.unit, drawn.units, drawn.shared, drawn.held) == ("subjects", 3, True, ("atlas",))
+    assert (drawn.weights[:, ::2] == drawn.weights[:, 1::2]).all()
     assert (drawn.weights.sum(axis=1) == 6).all()
 
 

@@ -133,6 +133,15 @@ def test_a_single_subject_does_not_make_a_difference(compared, rng: np.random.Ge
     assert one.verdict == "no difference shown"
 
 
+def test_an_atlas_is_told(compared) -> None:
+    values = {f"atlas<--s{i}": {"DSC": 0.5 + i / 100} for i in range(8)}
+    better = {case: {"DSC": row["DSC"] + 0.1} for case, row in values.items()}
+    (one,) = compared({"a": better, "b": values}).pairs("DSC")
+    assert one.verdict == "first better"
+    assert not one.shared
+    assert one.assumption.endswith("no two share another subject; all hold for atlas, who is in every case")
+
+
 def test_unequal_sets_are_reported(compared) -> None:
     values = unshared(np.linspace(0.5, 0.7, 8))
     found = compared({"a": values, "b": dict(list(values.items())[2:])})
