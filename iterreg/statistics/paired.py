@@ -143,8 +143,8 @@ class Pairwise:
         given = f"; all hold for {' and '.join(self.held)}, who is in every case" if self.held else ""
         if self.shared:
             return (
-                f"both tests take the {self.cases} cases for independent, but they share "
-                f"{self.units} subjects: their p are too small (anticonservative); the interval allows for it{given}"
+                f"both tests take the {self.cases} cases for independent, but they share {self.units} "
+                f"subjects: their p are too small (anticonservative); the interval allows for it{given}"
             )
         subject = "another subject" if self.held else "a subject"
         return f"both tests take the {self.cases} cases for independent; no two share {subject}{given}"

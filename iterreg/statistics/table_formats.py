@@ -186,6 +186,10 @@ def _markdown(text: str) -> str:
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text).replace("\n", " ")
 
 
+_WIDE = 7
+"""A table of more columns is scaled to the width of the text."""
+
+
 def to_latex(table: Table) -> str:
     """A ``table`` environment with booktabs' rules; names are escaped, minus signs are real ones."""
     columns = "".join("r" if column.numeric else "l" for column in table.columns)
@@ -199,12 +203,18 @@ def to_latex(table: Table) -> str:
             words.append(text + (rf"\textsuperscript{{{_latex(cell.mark)}}}" if cell.mark else ""))
         body.append(_latex_row(words))
     notes = "".join(f"\n\\par\\footnotesize {_latex(note)}" for note in table.notes)
+    tabular = (
+        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n" + "\n".join(body) + "\n\\bottomrule\n\\end{tabular}"
+    )
+    packages = "booktabs"
+    if len(table.columns) > _WIDE:
+        tabular = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}}}"
+        packages = "booktabs,graphicx"
     return (
-        "% needs \\usepackage{booktabs}\n"
+        f"% needs \\usepackage{{{packages}}}\n"
         "\\begin{table}\n\\centering\n"
         f"\\caption{{{_latex(table.title)}}}\n\\label{{tab:{_latex_key(table.name)}}}\n"
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n" + "\n".join(body) + "\n\\bottomrule\n"
-        f"\\end{{tabular}}{notes}\n\\end{{table}}\n"
+        f"{tabular}{notes}\n\\end{{table}}\n"
     )
 
 
@@ -217,14 +227,15 @@ _LATEX = {
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
     "†": r"$\dagger$", "−": "$-$", "–": "--", "∞": r"$\infty$", "δ": r"$\delta$", "²": r"\textsuperscript{2}",
-    "×": r"$\times$", "≤": r"$\leq$", "@": "@", "→": r"$\to$",
+    "×": r"$\times$", "≤": r"$\leq$", "@": "@", "→": r"$\to$", "…": r"\ldots{}",
 }  # fmt: skip
 
 
 def _latex(text: str) -> str:
     # A row that begins with a bracket would be read as an argument of the line break before it.
     escaped = "".join(_LATEX.get(letter, letter) for letter in text.replace("\n", " "))
-    escaped = re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped)
+    escaped = re.sub(r"(\d\.\d)e-0*(\d+)", r"$\1\\cdot10^{-\2}$", escaped)
+    escaped = re.sub(r"(?<![\w.{])-(?=[\d$])", "$-$", escaped)
     return "{}" + escaped if escaped.startswith(("[", "*")) else escaped
 
 
