@@ -184,7 +184,7 @@ def _text(comparison: Comparison) -> str:
     shown = [tables.means_table(comparison), tables.verdict_table(comparison)]
     for kind in ("task", "contrast", "group"):
         shown.append(tables.scope_means_table(comparison, kind))
-    shown += [*tables.ranking_tables(comparison)]
+    shown += [tables.structures_table(comparison), *tables.ranking_tables(comparison)]
     shown += [tables.effects_table(comparison), tables.interactions_table(comparison)]
     said: set[str] = set()
     for table in shown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,8 +29,8 @@ from iterreg.statistics.table_formats import (
 
 __all__ = [
     "effects_table", "interactions_table", "means_table", "missing_table",
-    "pairwise_table", "ranking_tables", "scope_means_table", "tables_of", "verdict_table", "verdict_words",
-    "write_tables",
+    "pairwise_table", "ranking_tables", "scope_means_table", "structures_table", "tables_of",
+    "verdict_table", "verdict_words", "write_tables",
 ]  # fmt: skip
 
 _MEAN_PARTS = ("mean", "std", "cases", "low", "high", "own_mean", "own_cases")
@@ -42,6 +43,7 @@ def tables_of(comparison: Comparison) -> tuple[Table, ...]:
     found = [means_table(comparison), pairwise_table(comparison, "all")]
     for kind in ("task", "contrast", "group", "label"):
         found += [scope_means_table(comparison, kind), pairwise_table(comparison, kind)]
+    found.append(structures_table(comparison))
     found += [*ranking_tables(comparison), effects_table(comparison), interactions_table(comparison)]
     found.append(missing_table(comparison))
     return tuple(table for table in found if table.rows)
@@ -316,6 +318,49 @@ def _estimate(found: Interval) -> Cell:
 def verdict_words(row: Pairwise) -> str:
     """The verdict with the run's name in it."""
     return f"{row.better} better" if row.better else row.verdict
+
+
+def structures_table(comparison: Comparison) -> Table:
+    """One row per measure and two runs: in how many labels one, or the other, is better."""
+    columns = (
+        Column("measure", ("measure",), numeric=False),
+        Column("first", ("first",), numeric=False),
+        Column("second", ("second",), numeric=False),
+        Column("labels", ("labels",)),
+        Column("better/equal/worse mean", ("mean_first_better", "mean_equal", "mean_second_better")),
+        Column("first better", ("first_better",)),
+        Column("second better", ("second_better",)),
+        Column("no difference shown", ("no_difference_shown",)),
+        Column("too few cases", ("too_few_cases",)),
+    )
+    groups: dict[tuple[str, str, str], list[Pairwise]] = {}
+    for row in comparison.pairwise:
+        if row.scope.kind == "label":
+            groups.setdefault((row.measure, row.first, row.second), []).append(row)
+    rows = []
+    for (name, first, second), found in groups.items():
+        measure = comparison.scores.measure(name)
+        leads = [measure.sign * row.difference.estimate for row in found]
+        means = (sum(x > 0 for x in leads), sum(x == 0 for x in leads), sum(x < 0 for x in leads))
+        verdicts = Counter(row.verdict for row in found)
+        rows.append(
+            (
+                text_cell(measure.title),
+                text_cell(first),
+                text_cell(second),
+                counted(len(found)),
+                Cell("/".join(map(str, means)), means),
+                counted(verdicts["first better"]),
+                counted(verdicts["second better"]),
+                counted(verdicts["no difference shown"] + verdicts["equal"]),
+                counted(verdicts["too few cases"]),
+            )
+        )
+    notes = (
+        "Better by the verdict over cases, corrected for all labels and pairs of runs; the means are the "
+        "first run's against the second's, whatever the verdict. Each label is in pairwise_labels.",
+    )
+    return Table("structures", "In how many labels which is better", columns, tuple(rows), notes)
 
 
 def _pairwise_title(kind: str) -> str:

@@ -63,7 +63,7 @@ def test_all_tables_are_written_in_all_forms(comparison, tmp_path: Path) -> None
     assert stems == {
         "means", "means_tasks", "means_labels", "pairwise", "pairwise_tasks", "pairwise_labels",
         "ranking_learn2reg_signed_rank", "ranking_learn2reg_rank_sum", "ranking_lumir24",
-        "factor_effects", "factor_interactions", "missing",
+        "factor_effects", "factor_interactions", "missing", "structures",
     }  # fmt: skip
     assert len(written) == 3 * len(stems)
     assert {path.suffix for path in written} == {".csv", ".md", ".tex"}
@@ -106,6 +106,13 @@ def test_verdicts_put_the_better_first(comparison) -> None:
     assert all(int(row["wins"]) >= int(row["losses"]) for row in found if row["verdict"] == "better")
     (row,) = [row for row in found if row["measure"] == "HD95" and row["than"] == "good_one@cropped"][:1]
     assert row["run"] in ("good_one@plain", "b@plain", "b@cropped")
+
+
+def test_structures_are_counted(comparison) -> None:
+    found = read(to_csv(tables.structures_table(comparison)))
+    (row,) = [row for row in found if (row["first"], row["second"]) == ("good_one@plain", "b@plain")]
+    assert row["labels"] == row["mean_first_better"] == row["first_better"] == "2"
+    assert row["mean_second_better"] == row["too_few_cases"] == "0"
 
 
 def test_missing_cases_are_listed(comparison) -> None:
