@@ -19,7 +19,7 @@ from iterreg.dataset.base import Dataset
 from iterreg.report.gallery import MethodOnPair, PairSection, Ranking
 from iterreg.report.pictures import DIFFERENCE_LIMIT, LOG2_LIMIT
 from iterreg.report.results import NOT_RUN, Failure, Results
-from iterreg.report.tabulating import Cell, TableView, by_scope, overview, pairwise, rankings
+from iterreg.report.tabulating import Cell, TableView, by_scope, effects, overview, pairwise, rankings
 from iterreg.report.words import costs, count, number, sentences
 from iterreg.statistics.comparison import Comparison
 from iterreg.statistics.measures import measure_named
@@ -221,6 +221,7 @@ def _comparisons(comparison: Comparison) -> Iterator[dict[str, Any]]:
             table
             for table in (
                 pairwise(comparison, measure),
+                effects(comparison, measure),
                 by_scope(comparison, measure, "task", "task"),
                 by_scope(comparison, measure, "contrast", "contrast"),
                 by_scope(comparison, measure, "group", "group of structures"),

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.report.results import Results
-from iterreg.report.words import interval, number, p_value, short, verdict_words
+from iterreg.report.words import interval, number, p_value, short
 from iterreg.statistics.bootstrap import Interval
 from iterreg.statistics.comparison import Comparison
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.paired import Pairwise
 from iterreg.statistics.scores import Scope, ScopeKind
 
-__all__ = ["Cell", "TableView", "by_scope", "overview", "pairwise", "rankings"]
+__all__ = ["Cell", "TableView", "by_scope", "effects", "overview", "pairwise", "rankings"]
 
-_EXTRAS = ("folded_percent", "sdlogj", "inverse_consistency_mean_mm", "cpu_s", "wall_s", "peak_mib")
+_EXTRAS = ("folded_percent", "sdlogj", "inverse_consistency_mean_mm", "cpu_s", "peak_mib")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def overview(
         for measure in extras:
             values = np.empty(0) if run.reference else _values(comparison, measure, run.name)
             mean = float(np.mean(values)) if values.size else math.nan
-            cells.append(Cell(number(mean, 3), mean))
+            cells.append(Cell(number(mean, 3 if mean < 10 else 0), mean))
         rows.append(tuple(cells))
     silent = [
         one.entry.name for one in results if one.entry.name not in {r.name for r in comparison.scores.runs}
@@ -115,33 +115,59 @@ def pairwise(comparison: Comparison, measure: Measure) -> TableView | None:
     found = comparison.pairs(measure.name)
     if not found:
         return None
-    heads = (
-        "first", "second", "pairs", "first − second", "95 % interval", "wins / ties / losses",
-        "p Wilcoxon", "p sign flips", "smallest p", "Cohen's d_z", "Cohen's d", "Cliff's δ", "verdict",
-    )  # fmt: skip
     percent = f"{round(100 * comparison.confidence)} % interval"
-    rows = tuple(_pair_row(one, measure) for one in found)
-    assumptions = tuple(dict.fromkeys(one.assumption for one in found))
+    heads = (
+        "first", "second", "verdict", "pairs", "first − second", percent, "won / tied / lost",
+        "p Wilcoxon", "p sign flips", "smallest p",
+    )  # fmt: skip
     unequal = "; ".join(
-        f"{one.first} and {one.second}: {len(one.only_first)} and {len(one.only_second)} "
+        f"{one.first} and {one.second}: {len(one.only_first)} and {len(one.only_second)}"
         for one in found
         if one.only_first or one.only_second
     )
+    reasons = dict.fromkeys(
+        f"{one.verdict[:1].upper()}{one.verdict[1:]}: {one.why}."
+        for one in found
+        if one.why and not one.better
+    )
     notes = (
-        f"What the p-values assume: {'; '.join(assumptions)}.",
+        *reasons,
+        *(f"{text[:1].upper()}{text[1:]}." for text in dict.fromkeys(one.assumption for one in found)),
         "p-values are corrected by Holm's method; smallest p is the smallest corrected Wilcoxon p that so "
-        "many pairs could have given. Effect sizes are positive where the first is better. "
-        "d_z = mean(d) / s_d; d = (mean x − mean y) / √((s_x² + s_y²) / 2); "
-        "δ = share of x better than y minus share worse.",
+        "many pairs could have given.",
         *([f"Pairs that only the one or only the other has are left out: {unequal}."] if unequal else []),
     )
     return TableView(
         f"{measure.title}: every two methods over the pairs that both have",
-        tuple(percent if head == "95 % interval" else head for head in heads),
-        rows,
+        heads,
+        tuple(_pair_row(one) for one in found),
         notes,
-        (0, 1, 12),
+        (0, 1, 2),
     )
+
+
+def effects(comparison: Comparison, measure: Measure) -> TableView | None:
+    """The effect sizes of the same comparisons."""
+    found = comparison.pairs(measure.name)
+    if not found:
+        return None
+    heads = ("first", "second", "pairs", "Cohen's d_z", "Hedges' g_z", "Cohen's d", "Cliff's δ")
+    rows = []
+    for one in found:
+        sizes = one.effects
+        cells = [
+            Cell(f"{short(size.estimate)} {_short_interval(size)}".strip(), size.estimate)
+            for size in (sizes.cohens_dz, sizes.hedges_gz, sizes.cohens_d, sizes.cliffs_delta)
+        ]
+        runs = (Cell(one.first, run=one.first), Cell(one.second, run=one.second))
+        rows.append((*runs, Cell(str(one.cases), one.cases), *cells))
+    formulas = (
+        "Positive where the first is better. d_z = mean(d) / s_d over the paired differences d; "
+        "g_z = J(n − 1) d_z with Hedges' correction J; d = (mean x − mean y) / √((s_x² + s_y²) / 2), which "
+        "ignores the pairing; δ = share of x better than y minus share worse. In brackets: bootstrap "
+        "intervals over subjects."
+    )
+    return TableView(f"{measure.title}: effect sizes", heads, tuple(rows), (formulas,), (0, 1))
 
 
 def by_scope(comparison: Comparison, measure: Measure, kind: ScopeKind, title: str) -> TableView | None:
@@ -191,11 +217,11 @@ def _scored(done: int, pairs: int) -> Cell:
     return Cell(f"{done} of {pairs}", done, "" if done == pairs else "bad")
 
 
-def _pair_row(one: Pairwise, measure: Measure) -> tuple[Cell, ...]:
-    effects = one.effects
+def _pair_row(one: Pairwise) -> tuple[Cell, ...]:
     return (
         Cell(one.first, run=one.first),
         Cell(one.second, run=one.second),
+        Cell(f"{one.better} better" if one.better else one.verdict),
         Cell(str(one.cases), one.cases),
         Cell(number(one.difference.estimate), one.difference.estimate),
         Cell(interval(one.difference) or "–", one.difference.low),
@@ -203,11 +229,6 @@ def _pair_row(one: Pairwise, measure: Measure) -> tuple[Cell, ...]:
         Cell(p_value(one.wilcoxon.p_holm), one.wilcoxon.p_holm),
         Cell(p_value(one.sign_flips.p_holm), one.sign_flips.p_holm),
         Cell(p_value(one.wilcoxon.smallest_p_holm), one.wilcoxon.smallest_p_holm),
-        *(
-            Cell(f"{short(size.estimate)} {_short_interval(size)}".strip(), size.estimate)
-            for size in (effects.cohens_dz, effects.cohens_d, effects.cliffs_delta)
-        ),
-        Cell(verdict_words(one), kind="text wrap"),
     )
 
 

@@ -28,12 +28,13 @@ def critical_difference(found: FriedmanRanks, measure: Measure, order: list[str]
     half = (len(runs) + 1) // 2
     colour = colours(order)
     highest = len(runs)
-    depth = 0.55 + 0.22 * len(cliques) + 0.42 * half
-    figure = new_figure(8.4, 1.15 + 0.62 * depth)
+    below = 0.35 + 0.22 * len(cliques)
+    depth = below + 0.42 * (half - 1) + 0.25
+    figure = new_figure(8.4, 0.62 * (1.0 + depth))
     axes = figure.subplots()
     axes.set_axis_off()
     axes.set_xlim(1 - 0.62 * (highest - 1), highest + 0.62 * (highest - 1))
-    axes.set_ylim(depth + 0.1, -1.0)
+    axes.set_ylim(depth, -1.0)
     axes.plot([1, highest], [0, 0], color="black", linewidth=1.4)
     for rank in range(1, highest + 1):
         axes.plot([rank, rank], [0, -0.12], color="black", linewidth=1.2)
@@ -52,7 +53,6 @@ def critical_difference(found: FriedmanRanks, measure: Measure, order: list[str]
         axes.plot(
             [min(ends) - 0.04, max(ends) + 0.04], [y, y], color="#444444", linewidth=4, solid_capstyle="round"
         )
-    below = 0.35 + 0.22 * len(cliques)
     for number, run in enumerate(runs):
         left = number < half
         line = number if left else len(runs) - 1 - number

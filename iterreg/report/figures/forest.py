@@ -91,11 +91,5 @@ def _label(one: Pairwise) -> str:
 
 def _words(one: Pairwise) -> str:
     gain = f"{one.difference.estimate:+.3g}".replace("-", "−")
-    return f"{gain} over {one.cases}: {_VERDICTS.get(one.verdict, one.verdict)}"
-
-
-_VERDICTS = {
-    "no difference shown": "not shown",
-    "first better": "first better",
-    "second better": "second better",
-}
+    verdict = f"{shortened(one.better, 20)} better" if one.better else one.verdict
+    return f"{gain} over {one.cases}: {verdict}"
