@@ -232,6 +232,8 @@ def _missing(comparison: Comparison) -> str:
     if not found:
         return ""
     lines = ["Cases without a number (leaving one out favours the run that failed on it)"]
+    if any(reason.startswith("its number is") for reasons in found.values() for reason in reasons):
+        lines[0] += "; --robust takes means over what is finite"
     for (run_name, case), reasons in list(found.items())[:_SHOWN]:
         for reason, measures in reasons.items():
             lines.append(f"  {run_name}: {case}: {', '.join(measures)}: {reason}")

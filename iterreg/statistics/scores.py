@@ -143,9 +143,10 @@ class Scores:
     def ranked_measures(self) -> tuple[Measure, ...]:
         """What is compared unless asked otherwise: the challenges' measures with a known better direction.
 
-        Those that some run with cases has, if there is any such run.
+        Those that some run with cases was asked for, if there is any such run.
         """
-        had = set(self.cases["measure"]) or {measure.name for measure in self.measures}
+        lacking = {one.measure for one in self.missing}
+        had = set(self.cases["measure"]) | lacking or {measure.name for measure in self.measures}
         return tuple(
             m for m in self.measures if m.official and m.higher_is_better is not None and m.name in had
         )
@@ -288,7 +289,8 @@ def load_scores(
     cases = _case_frame(sources, tasks)
     if cases.empty and not any(source.published for source in sources):
         raise InputError(f"{sources[0].path}: not one case has a number; look into its column 'reason'")
-    names = list(dict.fromkeys([*cases["measure"], *(one.measure for s in sources for one in s.published)]))
+    asked = [name for source in sources for row in source.values.values() for name in row]
+    names = list(dict.fromkeys([*asked, *(one.measure for s in sources for one in s.published)]))
     known = sorted(map(measure_named, names), key=lambda measure: measure.place)
     measures = with_directions(tuple(known), better or {})
     labels = _label_rows(sources, measures)
@@ -356,13 +358,16 @@ def _missing(sources: Sequence[Source], measures: Sequence[Measure]) -> tuple[Mi
             for case in asked:
                 value = source.values.get(case, {}).get(measure.name)
                 if value is None or not math.isfinite(value):
-                    found.append(Missing(source.name, case, measure.name, _reason(source, case, value)))
+                    reason = _reason(source, case, measure.name, value)
+                    found.append(Missing(source.name, case, measure.name, reason))
     return tuple(found)
 
 
-def _reason(source: Source, case: str, value: float | None) -> str:
+def _reason(source: Source, case: str, measure: str, value: float | None) -> str:
     if value is not None:
-        return f"its number is {value}"
+        vanished = source.vanished.get((case, measure))
+        why = f", because of what vanished in the warping ({vanished})" if vanished else ""
+        return f"its number is {value}{why}"
     if case not in source.values:
         return "the run has no row of this case"
     return source.reasons.get(case) or "the run has no number of it"

@@ -47,6 +47,8 @@ class Source:
         Case -> task, as far as the files say.
     reasons
         Case -> why it was not scored, or not fully.
+    vanished
+        (case, measure) -> labels or landmarks for which its number is not finite.
     labels
         Columns case, label, measure, value; the measure is its kind, ``"dice"`` or ``"hd95"``, or
         `INITIAL_DICE`.
@@ -61,6 +63,7 @@ class Source:
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tasks: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    vanished: Mapping[tuple[str, str], str] = field(default_factory=dict)
     labels: pd.DataFrame = field(default_factory=lambda: _label_frame([]))
     published: tuple[PublishedMean, ...] = ()
     protocol: str = ""
@@ -213,6 +216,12 @@ def _read_pairs(name: str, path: Path, *, robust: bool) -> Source:
         tasks={row["case"]: row.get("task") or "" for row in rows},
         reasons={
             row["case"]: row.get("reason") or "" for row in rows if row.get("outcome", "ok") not in ("ok", "")
+        },
+        vanished={
+            (row["case"], name.removesuffix("_affected")): text
+            for row in rows
+            for name, text in row.items()
+            if name and name.endswith("_affected") and text
         },
         labels=_read_labels(path.with_name("labels.csv")),
         protocol=str(summary.get("protocol", "")),

@@ -403,7 +403,7 @@ def ranking_tables(comparison: Comparison) -> list[Table]:
         )
         rows = tuple(
             (
-                number(row.rank) if row.rank % 1 else counted(int(row.rank)),
+                Cell(f"{row.rank:g}", (row.rank,)),
                 text_cell(row.run, mark="†" if row.reference else "", bold=row.rank == 1),
                 number(row.score),
                 Cell(

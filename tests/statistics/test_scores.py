@@ -79,6 +79,21 @@ def test_what_is_missing_has_a_reason(write_run) -> None:
     assert scores.table("DSC")["holes"].notna().tolist() == [False, False, True, False]
 
 
+def test_what_vanished_is_named_and_robust_numbers_go_round_it(write_run) -> None:
+    row = {"HD95": "inf", "HD95_robust": 2.5, "HD95_affected": "4 11"}
+    folder = write_run("a", {"1<--2": row})
+    (one,) = load_scores([str(folder), "published:lumir24-test"]).missing
+    assert one.reason == "its number is inf, because of what vanished in the warping (4 11)"
+    assert load_scores([str(folder)], robust=True).missing == ()
+
+
+def test_a_measure_that_is_nowhere_finite_is_not_forgotten(write_run) -> None:
+    scores = load_scores([str(write_run("a", {"1<--2": {"DSC": 0.5, "HD95": "inf"}}))])
+    assert [measure.name for measure in scores.ranked_measures] == ["DSC", "HD95"]
+    assert len(scores.missing) == 1
+    assert scores.table("HD95").empty
+
+
 def test_a_measure_that_was_not_asked_for_is_not_missing(write_run) -> None:
     values = {"1<--2": {"DSC": 0.7}, "3<--4": {"TRE": 2.0}}
     scores = load_scores([str(write_run("a", values)), str(write_run("b", values))])
@@ -116,8 +131,8 @@ def test_a_challenges_json(tmp_path: Path) -> None:
     path.write_text(json.dumps({"name": "LUMIR", "aggregates": {}, "cases": {CASE: case}}))
     scores = load_scores([str(path)])
     assert scores.runs[0].name == "their_metrics"
-    assert [measure.name for measure in scores.measures] == ["DSC"]
-    assert scores.missing == ()  # no run has a TRE
+    assert [measure.name for measure in scores.measures] == ["DSC", "TRE"]
+    assert [(one.measure, one.reason) for one in scores.missing] == [("TRE", "its number is nan")]
 
 
 def test_published_rows_are_references() -> None:
