@@ -42,7 +42,7 @@ STAGES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 )
 TITLES = {
     "method": "method", "pairs": "pairs", "dice_1000_1001": "Dice 1000 <- 1001", "dice": "mean Dice",
-    "tre_voxels": "TRE vox", "ndv_percent": "NDV %", "folded_percent": "folded %", "sdlogj": "SDlogJ",
+    "tre_voxels": "TRE vox", "ndv_percent": "NDV %", "folded_percent": "folded %", "sdlogj": "sd log J",
     "cpu_s": "CPU s", "wall_s": "wall s", "peak_mib": "peak MiB", "measured": "measured (iterreg)",
 }  # fmt: skip
 """Columns of the table of results (csv) with their titles in the document (md)."""

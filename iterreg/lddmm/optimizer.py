@@ -17,7 +17,7 @@ __all__ = ["Descent", "Iteration", "descend"]
 
 Array = NDArray[Any]
 
-_WATCH_EVERY = 8
+_WATCH_EVERY = 6
 """Iterations between looks at the field that a momentum makes."""
 
 _SMALLEST_STEP = 0.02

@@ -176,6 +176,7 @@ class _Problem:
         reports: list[Mapping[str, Any]] = []
         history: list[Iteration] = []
         stopped = "iterations"
+        calm: Array | None = None
         for number, limit in enumerate(pyramid.iterations):
             smoother, momentum = self._velocity_space(
                 pyramid.velocity_spacing_mm[number] * self.scale, smoother, momentum
@@ -194,8 +195,11 @@ class _Problem:
             )
             if limit == 0:
                 continue
-            # Only the finest velocities make fields that may fold.
-            finest = number == len(pyramid.iterations) - 1 and settings.slope_weight > 0
+            # Only the finest velocities make fields that may fold; where they nearly did, they stay calmed.
+            finest = pyramid.velocity_spacing_mm[number] == min(pyramid.velocity_spacing_mm)
+            watched = finest and settings.slope_weight > 0
+            if watched:
+                objective.calm = calm
             descent = descend(
                 objective,
                 momentum,
@@ -204,8 +208,9 @@ class _Problem:
                 step_mm=settings.optimizer.step_mm * self.scale,
                 level=number,
                 callback=callback,
-                watch=Watch(objective, self._transform(momentum, smoother)) if finest else None,
+                watch=Watch(objective, self._transform(momentum, smoother)) if watched else None,
             )
+            calm = objective.calm
             momentum, stopped = descent.momentum, descent.stopped
             history += descent.history
             reports.append(_report(lattice, smoother.lattice, descent))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from iterreg.field import DisplacementField
+from iterreg.kernels.flow import steepness
 from iterreg.kernels.jacobian import smallest_determinant
 from iterreg.lddmm.objective import Objective
 from iterreg.lddmm.transform import Transform
@@ -30,6 +31,9 @@ _ENOUGH = 0.01
 
 _NEAR = 0.03
 """Determinants below this are watched while the momentum is still sought."""
+
+_GENTLE = 1.5
+"""Velocities that change by less than this a length, in a unit of time, are not looked at further."""
 
 _REACH_MM = 2.0
 _DAMPING = 0.15
@@ -80,6 +84,9 @@ class Watch:
     def __call__(self, momentum: Array) -> bool:
         """Whether a new place was found."""
         transform = replace(self._transform, momentum=momentum)
+        slope = float(steepness(transform.velocity).max()) / transform.lattice.spacing[0]
+        if slope < _GENTLE:
+            return False
         near = smallest_determinant(transform.field().in_fixed_voxels()) < _NEAR
         if not near.any():
             return False
