@@ -154,13 +154,13 @@ def _plus_minus(mean: float, deviation: float) -> str:
 
 
 def _mean_notes(comparison: Comparison) -> tuple[str, ...]:
-    if not comparison.scores.own_runs:
-        return ()
-    notes = [
-        "Means over the cases that all runs have. Bold: the best. *: worse than that run, by Wilcoxon's "
-        f"signed-rank test with Holm's correction (alpha {comparison.alpha:g}) and, where cases share "
-        "subjects, the subject bootstrap's interval."
-    ]
+    notes = []
+    if len(comparison.scores.own_runs) > 1:
+        notes.append(
+            "Means over the cases that all runs have. Bold: the best. *: worse than that run, by Wilcoxon's "
+            f"signed-rank test with Holm's correction (alpha {comparison.alpha:g}) and, where cases share "
+            "subjects, the subject bootstrap's interval."
+        )
     own = [row for row in comparison.summaries if not row.reference]
     if any(row.cases != row.common_cases for row in own):
         notes.append(
