@@ -30,7 +30,7 @@ def raincloud(comparison: Comparison, measure: Measure) -> Drawn | None:
     tables = [scores.table(measure.name, scope) for scope in scopes]
     if not any(np.isfinite(table.to_numpy(dtype=float)).any() for table in tables):
         return None
-    columns = min(len(scopes), _COLUMNS)
+    columns = 2 if len(scopes) == 4 else min(len(scopes), _COLUMNS)
     rows = -(-len(scopes) // columns)
     figure = new_figure(max(7.6, 1.8 + 3.9 * columns), rows * (1.0 + 0.62 * len(runs)))
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)

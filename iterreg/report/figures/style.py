@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,9 @@ def colours(runs: Sequence[str]) -> Mapping[str, str]:
 
     The same runs have the same colours in every figure and report.
     """
-    free = iter(_FREE * (1 + len(runs) // len(_FREE)))
+    families = [family for run in runs for family in _FAMILIES if run.lower().startswith(family)]
+    spare = [*_FREE, *(colour for family, colour in _FAMILIES.items() if family not in families)]
+    free = itertools.cycle(spare)
     taken: set[str] = set()
     found = {}
     for run in runs:
