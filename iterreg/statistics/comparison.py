@@ -214,7 +214,7 @@ def compare(
         measures=chosen,
         summaries=tuple(summaries),
         pairwise=tuple(pairwise),
-        rankings=rankings(scores, chosen, alpha=alpha, resamples=rank_resamples, seed=seed),
+        rankings=rankings(scores, chosen, resamples=rank_resamples, seed=seed),
         friedman=tuple(one for one in friedman if one is not None),
         factor=arms,
         reference=reference,

@@ -48,7 +48,7 @@ Scheme = Callable[[Sequence[NDArray[np.float64]]], tuple[NDArray[np.float64], ND
 
 
 def rankings(
-    scores: Scores, measures: Sequence[Measure], *, alpha: float, resamples: int, seed: int
+    scores: Scores, measures: Sequence[Measure], *, resamples: int, seed: int
 ) -> tuple[Ranking, ...]:
     """Every scheme that these measures allow; nothing to rank with fewer than two runs.
 
@@ -73,8 +73,8 @@ def rankings(
         ]
         if used:
             found += [
-                _learn2reg("signed-rank", own, by_case, drawn, alpha),
-                _learn2reg("rank-sum", own, by_cell, drawn, alpha),
+                _learn2reg("signed-rank", own, by_case, drawn),
+                _learn2reg("rank-sum", own, by_cell, drawn),
             ]
             found += _lumir24(scores, own, by_case, drawn)
     elif len(scores.runs) > 1:
@@ -124,14 +124,12 @@ def _cell_columns(
 
 
 def _learn2reg(
-    variant: Variant, runs: Sequence[str], columns: Sequence[_Column], drawn: SubjectBootstrap, alpha: float
+    variant: Variant, runs: Sequence[str], columns: Sequence[_Column], drawn: SubjectBootstrap
 ) -> Ranking:
     def scheme(values: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         parts = np.array(
             [
-                learn2reg_scores(
-                    table, higher_is_better=bool(c.measure.higher_is_better), variant=variant, alpha=alpha
-                )
+                learn2reg_scores(table, higher_is_better=bool(c.measure.higher_is_better), variant=variant)
                 for c, table in zip(columns, values, strict=True)
             ]
         )
