@@ -58,13 +58,17 @@ def _sample_row(flat, shape, at, k0, k1, out):
 
 
 @kernel
-def trace(velocity: Array, displacement: Array, step: float, substeps: int, spans: Array) -> Array:
+def trace(
+    velocity: Array, displacement: Array, at_rest: bool, step: float, substeps: int, spans: Array
+) -> Array:
     """Move points along a velocity by the midpoint rule: ``q = p + u(p)``, ``q + step v(q + step v(q) / 2)``.
 
     Parameters
     ----------
     velocity, displacement
         (3, X, Y, Z), lattice units.
+    at_rest
+        Whether the displacement is zero: the velocity is known there without looking.
     step
         Time of one substep; negative to go back.
     substeps
@@ -97,8 +101,13 @@ def trace(velocity: Array, displacement: Array, step: float, substeps: int, span
                 here[0, k] = np.float32(i) + displacement[0, i, j, k]
                 here[1, k] = np.float32(j) + displacement[1, i, j, k]
                 here[2, k] = np.float32(k) + displacement[2, i, j, k]
-            for _substep in range(substeps):
-                _sample_row(flat, shape, here, k0, k1, v)
+            for substep in range(substeps):
+                if substep == 0 and at_rest:
+                    for c in range(3):
+                        for k in range(k0, k1):
+                            v[c, k] = velocity[c, i, j, k]
+                else:
+                    _sample_row(flat, shape, here, k0, k1, v)
                 for c in range(3):
                     for k in range(k0, k1):
                         middle[c, k] = here[c, k] + half * v[c, k]

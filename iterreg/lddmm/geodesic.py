@@ -25,8 +25,9 @@ __all__ = ["Geodesic", "shoot", "shoot_apart"]
 
 Array = NDArray[Any]
 
-_STEEPEST = 0.5
-"""Largest change of a velocity between neighbours over one substep: below 1 the substep cannot fold."""
+_STEEPEST = 0.7
+"""Largest change s of a velocity between neighbours over one substep. The midpoint rule changes a neighbour's
+place by at most s + s^2 / 2 of its distance: less than all of it, so that the substep cannot fold."""
 
 
 @dataclass(frozen=True)
@@ -164,5 +165,6 @@ def _trace(velocities: tuple[Array, ...], step: float, start: Array | None, span
     for velocity in velocities:
         steep = float(kernels.steepness(velocity).max()) * abs(step)
         substeps = max(1, int(np.ceil(steep / _STEEPEST)))
-        displacement = kernels.trace(velocity, displacement, step / substeps, substeps, places)
+        displacement = kernels.trace(velocity, displacement, start is None, step / substeps, substeps, places)
+        start = displacement
     return displacement

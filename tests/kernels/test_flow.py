@@ -82,7 +82,7 @@ def test_trace_equals_its_twin(
     """Displacements lead beyond every border."""
     velocity = vectors(rng, shape, 0.7, dtype)
     displacement = vectors(rng, shape, 2.0, dtype)
-    got = trace(velocity, displacement, step, substeps, everywhere(displacement))
+    got = trace(velocity, displacement, False, step, substeps, everywhere(displacement))
     assert got.dtype == dtype
     np.testing.assert_allclose(
         got, trace_twin(velocity, displacement, step, substeps), rtol=tolerance, atol=tolerance
@@ -99,7 +99,8 @@ def test_trace_follows_a_linear_velocity_to_second_order() -> None:
     inside = (slice(None), *[slice(6, 15)] * 3)  # what never leaves the grid, where the velocity is linear
     zero = np.zeros_like(velocity)
     errors = [
-        np.abs(trace(velocity, zero, 1 / n, n, everywhere(zero)) - exact)[inside].max() for n in (4, 8, 16)
+        np.abs(trace(velocity, zero, False, 1 / n, n, everywhere(zero)) - exact)[inside].max()
+        for n in (4, 8, 16)
     ]
     assert errors[0] < 0.05
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.15)
@@ -108,9 +109,9 @@ def test_trace_follows_a_linear_velocity_to_second_order() -> None:
 
 def test_trace_goes_back_where_it_came_from(random_field: Callable[..., Array]) -> None:
     velocity = np.moveaxis(random_field((17, 15, 16), 1.0, 3.0), -1, 0).astype(np.float64).copy()
-    there = trace(velocity, np.zeros_like(velocity), 1 / 32, 32, everywhere(velocity))
+    there = trace(velocity, np.zeros_like(velocity), False, 1 / 32, 32, everywhere(velocity))
     assert np.abs(there).max() > 0.8
-    np.testing.assert_allclose(trace(velocity, there, -1 / 32, 32, everywhere(velocity)), 0, atol=1e-3)
+    np.testing.assert_allclose(trace(velocity, there, False, -1 / 32, 32, everywhere(velocity)), 0, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 3, 4), (3, 1, 1)])
@@ -209,7 +210,7 @@ def test_derivative_of_the_excess_slope(rng: np.random.Generator) -> None:
 
 def test_same_bits_for_any_thread_count(rng: np.random.Generator, same_bits: Callable[..., None]) -> None:
     one, two = (vectors(rng, (23, 12, 11), 1.0, np.float32) for _ in range(2))
-    same_bits(lambda: trace(one, two, 0.25, 2, everywhere(one)))
+    same_bits(lambda: trace(one, two, False, 0.25, 2, everywhere(one)))
     same_bits(lambda: carry_momentum(one, two, everywhere(one)))
     same_bits(lambda: steepness(one))
     same_bits(lambda: excess_slope(one, np.abs(two[0]), 0.5))
@@ -220,9 +221,18 @@ def test_spans_leave_points_where_they_are_and_carry_nothing_elsewhere(rng: np.r
     spans = spans_around(rng.random((9, 8, 11)) < 0.1, (0, 0, 0))
     inside = within(spans, (9, 8, 11))
     assert 0.1 < inside.mean() < 0.9
-    whole = trace(velocity, displacement, 0.5, 2, everywhere(velocity))
+    whole = trace(velocity, displacement, False, 0.5, 2, everywhere(velocity))
     np.testing.assert_array_equal(
-        trace(velocity, displacement, 0.5, 2, spans), np.where(inside, whole, displacement)
+        trace(velocity, displacement, False, 0.5, 2, spans), np.where(inside, whole, displacement)
     )
     whole = carry_momentum(velocity, displacement, everywhere(velocity))
     np.testing.assert_array_equal(carry_momentum(velocity, displacement, spans), np.where(inside, whole, 0))
+
+
+def test_points_at_rest_need_not_be_looked_up(rng: np.random.Generator) -> None:
+    velocity = vectors(rng, (9, 8, 11), 1.0, np.float32)
+    zero = np.zeros_like(velocity)
+    np.testing.assert_array_equal(
+        trace(velocity, zero, True, 0.25, 3, everywhere(zero)),
+        trace(velocity, zero, False, 0.25, 3, everywhere(zero)),
+    )

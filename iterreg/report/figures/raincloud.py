@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import gaussian_kde
 
 from iterreg.report.figures.style import SIZE, Drawn, colours, markers, new_figure, quiet, shortened
+from iterreg.report.words import count
 from iterreg.statistics.comparison import Comparison
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.scores import Scope
@@ -40,7 +41,7 @@ def raincloud(comparison: Comparison, measure: Measure) -> Drawn | None:
             continue
         _panel(axes, tables[number].to_dict("series"), runs)
         title = scopes[number].name if scopes[number].kind != "all" else ""
-        axes.set_title(f"{title}  ({len(tables[number])} pairs)".strip(), fontsize=SIZE, loc="left")
+        axes.set_title(f"{title}  ({count(len(tables[number]), 'pair')})".strip(), fontsize=SIZE, loc="left")
         if number + columns >= len(scopes):
             axes.tick_params(labelbottom=True)
             axes.set_xlabel(f"{measure.title} {measure.arrow}".strip(), fontsize=SIZE)
