@@ -107,17 +107,32 @@ def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     )
 
 
+def copied(runs: Runs, folder: Path) -> Runs:
+    for source in (runs.run, runs.deep, runs.folding, runs.dataset.parent):
+        shutil.copytree(source, folder / source.name)
+    return Runs(folder / "data" / runs.dataset.name, folder / "run", folder / "deep", folder / "folding")
+
+
 @pytest.fixture
 def runs(shared_runs: Runs, tmp_path: Path) -> Runs:
     """A copy to write into, in another place than where it was made."""
-    for source in (shared_runs.run, shared_runs.deep, shared_runs.folding, shared_runs.dataset.parent):
-        shutil.copytree(source, tmp_path / source.name)
-    return Runs(
-        tmp_path / "data" / shared_runs.dataset.name,
-        tmp_path / "run",
-        tmp_path / "deep",
-        tmp_path / "folding",
-    )
+    return copied(shared_runs, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared_page(shared_runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report over the run, both folders of fields and a published table."""
+    runs = copied(shared_runs, tmp_path_factory.mktemp("page"))
+    out = runs.run.parent / "report.html"
+    given = [str(runs.run), str(runs.deep), f"rough={runs.folding}", "published:lumir24-validation"]
+    assert main(["report", *given, "--dataset", str(runs.dataset), "--out", str(out), "--cores", "1"]) == 0
+    return out
+
+
+@pytest.fixture
+def page(shared_page: Path, tmp_path: Path) -> Path:
+    """A copy of it, to write beside."""
+    return Path(shutil.copy(shared_page, tmp_path))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
@@ -19,11 +20,14 @@ import pytest
 from PIL import Image
 
 from iterreg.dataset import open_dataset
+from iterreg.field import DisplacementField
+from iterreg.io.challenge import write_field
+from iterreg.report.cutting import PairCutter
 from iterreg.report.entries import find_entries
 from iterreg.report.gallery import Ranking, gallery
+from iterreg.report.panels import FINE, Painter
 from iterreg.report.results import Results
 
-Report = Callable[..., Path]
 Browser = Callable[..., str]
 
 LAPTOP = (1366, 768)
@@ -54,11 +58,6 @@ class Reader(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
-
-
-@pytest.fixture
-def page(runs: Any, report: Report) -> Path:
-    return report(runs.run, runs.deep, f"rough={runs.folding}", "published:lumir24-validation")
 
 
 def test_needs_nothing_else_and_is_well_formed(page: Path) -> None:
@@ -159,6 +158,26 @@ def test_forty_pairs_keep_within_the_budget(forty: Any) -> None:
     tiny = list(gallery(results, dataset, ranking, budget=size // 20))
     assert sum(section.size for section in tiny) <= size // 20
     assert any("left out to keep the report small" in note for one in tiny for note in one.notes)
+
+
+@pytest.mark.slow
+def test_forty_real_pairs_of_three_methods_stay_below_twenty_megabytes(
+    data_dir: Path, random_field: Callable[..., np.ndarray]
+) -> None:
+    """One real pair at the finest quality, with 138 labels and a field that bends everything, times forty."""
+    dataset = open_dataset(data_dir / "oasis").select(pairs=["1000_1001"])
+    pair = dataset.pairs[0]
+    cutter = PairCutter(pair, {})
+    assert cutter.grid.shape == (160, 224, 192)
+    field = random_field((80, 112, 96), 9.0, 5.0).repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    painter = Painter("pair-1", pair.name, cutter.fixed, cutter.windows, comparable=True, quality=FINE)
+    before = [painter.fixed(), *painter.before(cutter.before)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "disp_1000_1001.nii.gz"
+        write_field(path, DisplacementField(field, cutter.grid, cutter.grid))
+        after = painter.after(1, "method", cutter.after(path, folds=False))
+    images, method = (sum(len(panel.svg) for panel in panels) for panels in (before, after))
+    assert 40 * (images + 3 * method) < 18e6, (images, method)
 
 
 # -- in a browser -------------------------------------------------------------------------------------------
