@@ -84,7 +84,7 @@ def render(page: Page) -> str:
 def _content(page: Page) -> dict[str, Any]:
     comparison, results = page.comparison, page.results
     names = [one.entry.name for one in results]
-    runs = [run.name for run in comparison.scores.runs] if comparison else names
+    runs = [run.name for run in comparison.scores.own_runs] if comparison else names
     pairs = _pairs(page)
     lead, said = _words(page)
     figures = list(_figures(comparison)) if comparison else []

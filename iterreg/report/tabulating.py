@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Cell:
     value
         What it is sorted by, when not by its text.
     kind
-        Style classes: ``"text"``, ``"best"``, ``"bad"``, ``"wrap"``.
+        Style classes: ``"best"``, ``"bad"``, ``"wrap"``, ``"reference"``.
     run
         The run it names, for the colour beside it.
     """
@@ -77,28 +77,21 @@ def overview(
     extras = [m for m in comparison.scores.measures if m.name in _EXTRAS and _any(comparison, m)]
     extras.sort(key=lambda measure: _EXTRAS.index(measure.name))
     heads = ["method", "scored", *(f"{m.title} {m.arrow}" for m in (*comparison.measures, *extras))]
+    by_name = {one.entry.name: one for one in results}
     rows = []
+    everywhere = Scope("all")
     for run in comparison.scores.runs:
-        scored = next((one for one in results if one.entry.name == run.name), None)
-        done = sum(scored.failure(*known) is None for known in cases.items()) if scored else 0
-        cells = [
-            Cell(run.name, run=run.name),
-            Cell("published") if run.reference else _scored(done, pairs),
-        ]
-        for measure in comparison.measures:
-            cells.append(_summary_cell(comparison, measure, run.name, Scope("all")))
-        for measure in extras:
-            values = np.empty(0) if run.reference else _values(comparison, measure, run.name)
-            mean = float(np.mean(values)) if values.size else math.nan
-            cells.append(Cell(number(mean, 3 if mean < 10 else 0), mean))
-        rows.append(tuple(cells))
-    silent = [
-        one.entry.name for one in results if one.entry.name not in {r.name for r in comparison.scores.runs}
-    ]
-    rows += [
-        (Cell(name, run=name), Cell(f"0 of {pairs}", 0, "bad"), *(Cell("–") for _ in heads[2:]))
-        for name in silent
-    ]
+        means = [_summary_cell(comparison, one, run.name, everywhere) for one in comparison.measures]
+        if run.reference:
+            cells = [Cell(run.name), Cell("published"), *means, *(Cell("–") for _ in extras)]
+            rows.append(tuple(replace(cell, kind="reference") for cell in cells))
+            continue
+        done = sum(by_name[run.name].failure(case, pair) is None for case, pair in cases.items())
+        further = [_mean_cell(comparison, measure, run.name) for measure in extras]
+        rows.append((Cell(run.name, run=run.name), _scored(done, pairs), *means, *further))
+    known = {run.name for run in comparison.scores.runs}
+    for name in [name for name in by_name if name not in known]:
+        rows.append((Cell(name, run=name), _scored(0, pairs), *(Cell("–") for _ in heads[2:])))
     common = {
         row.common_cases for row in comparison.summary(comparison.measures[0].name) if not row.reference
     }
@@ -242,6 +235,12 @@ def _summary_cell(comparison: Comparison, measure: Measure, run: str, scope: Sco
         return Cell("–")
     spread = "" if math.isnan(row.std) else f" ± {number(row.std, 3)}"
     return Cell(f"{number(row.mean)}{spread}", row.mean, "best" if row.best else "")
+
+
+def _mean_cell(comparison: Comparison, measure: Measure, run: str) -> Cell:
+    values = _values(comparison, measure, run)
+    mean = float(np.mean(values)) if values.size else math.nan
+    return Cell(number(mean, 3 if mean < 10 else 0), mean)
 
 
 def _values(comparison: Comparison, measure: Measure, run: str) -> NDArray[np.float64]:

@@ -92,21 +92,25 @@ def sentences(comparison: Comparison) -> tuple[str, list[str]]:
     rivals = [one for one in comparison.pairs(measure.name) if first in (one.first, one.second)]
     if not rivals:
         return f"{first} is the only method here: {measure.title} {mean}.", _others(comparison, first)
-    sure = [_other(one, first) for one in rivals if one.better == first]
-    behind = [_other(one, first) for one in rivals if one.better and one.better != first]
-    lead = f"{first} has the best {measure.title}: {mean}."
-    if len(sure) == len(rivals):
-        beaten = sure[0] if len(sure) == 1 else "every other method"
-        lead += f" It is better than {beaten}, and the cases suffice to say so."
-    elif sure:
-        unsure = _listed(_rest(rivals, first, sure))
-        lead += f" That it is better is shown against {_listed(sure)}, not against {unsure}."
-    else:
-        lead += " No difference to another method is shown: see below by how much, and how sure."
-    if behind:
-        lead += f" Yet {_listed(behind)} did better where both were tried."
+    lead = " ".join([f"{first} has the best {measure.title}: {mean}.", *_outcomes(rivals, first)])
     said = [versus(one, first, measure) for one in _ordered(rivals, first, measure)]
     return lead, said + _others(comparison, first)
+
+
+def _outcomes(rivals: Sequence[Pairwise], run: str) -> list[str]:
+    """What the comparisons with all others gave, a sentence for each kind of outcome."""
+    by: dict[str, list[str]] = {}
+    for one in rivals:
+        outcome = "won" if one.better == run else "lost" if one.better else one.verdict
+        by.setdefault(outcome, []).append(_other(one, run))
+    phrases = (
+        ("won", "It is better than {}, and the cases suffice to say so."),
+        ("no difference shown", "Against {} no difference is shown."),
+        ("equal", "It does just as {}."),
+        ("too few cases", "There are too few cases to say whether it is better than {}."),
+        ("lost", "Yet {} did better where both were tried."),
+    )
+    return [phrase.format(_listed(by[outcome])) for outcome, phrase in phrases if outcome in by]
 
 
 def versus(one: Pairwise, run: str, measure: Measure) -> str:
@@ -194,10 +198,6 @@ def _ordered(rivals: Sequence[Pairwise], first: str, measure: Measure) -> list[P
 
 def _other(one: Pairwise, run: str) -> str:
     return one.second if one.first == run else one.first
-
-
-def _rest(rivals: Sequence[Pairwise], first: str, named: Sequence[str]) -> list[str]:
-    return [other for one in rivals if (other := _other(one, first)) not in named]
 
 
 def _listed(names: Sequence[str]) -> str:

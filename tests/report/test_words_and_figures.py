@@ -83,8 +83,16 @@ def test_lower_is_better_is_said_rightly(comparison: Make) -> None:
 
 def test_too_few_cases_is_no_verdict(comparison: Make) -> None:
     lead, said = sentences(comparison({"good": GOOD[:3], "worse": WORSE[:3]}))
-    assert "No difference to another method is shown" in lead
+    assert "There are too few cases to say whether it is better than worse." in lead
+    assert "no difference" not in lead.lower()
     assert "Too few cases for a verdict" in said[0]
+
+
+def test_no_difference_is_said_where_there_were_cases_enough(comparison: Make) -> None:
+    noisy = [value + 0.03 * (-1) ** i for i, value in enumerate(GOOD)]
+    lead, said = sentences(comparison({"good": GOOD, "noisy": [value - 0.001 for value in noisy]}))
+    assert "Against noisy no difference is shown." in lead
+    assert "No difference is shown" in said[0]
 
 
 def test_a_single_easy_case_does_not_lead(comparison: Make) -> None:
@@ -95,7 +103,8 @@ def test_a_single_easy_case_does_not_lead(comparison: Make) -> None:
 
 
 def test_identical_methods_are_equal(comparison: Make) -> None:
-    _, said = sentences(comparison({"one": GOOD, "other": GOOD}))
+    lead, said = sentences(comparison({"one": GOOD, "other": GOOD}))
+    assert "It does just as other." in lead
     assert "They are equal" in said[0]
 
 

@@ -23,7 +23,7 @@ def draw_all(comparison: Comparison) -> Iterator[Drawn]:
     Rainclouds of all measures; the others of the first measure, mean ranks and effect sizes of all.
     """
     primary = comparison.measures[0]
-    order = [run.name for run in comparison.scores.runs]
+    order = [run.name for run in comparison.scores.own_runs]
     ranks = {one.measure: one for one in comparison.friedman}
     first = [raincloud(comparison, primary), cost(comparison, primary)]
     if primary.name in ranks:
