@@ -233,7 +233,7 @@ def _summary_cell(comparison: Comparison, measure: Measure, run: str, scope: Sco
     row = next((row for row in comparison.summary(measure.name, scope) if row.run == run), None)
     if row is None or math.isnan(row.mean):
         return Cell("–")
-    spread = "" if math.isnan(row.std) else f" ± {number(row.std, 3)}"
+    spread = "" if math.isnan(row.std) else f" ± {number(row.std, 3) if row.std >= 0.0005 else '0.000'}"
     return Cell(f"{number(row.mean)}{spread}", row.mean, "best" if row.best else "")
 
 

@@ -110,7 +110,11 @@ def _outcomes(rivals: Sequence[Pairwise], run: str) -> list[str]:
         ("too few cases", "There are too few cases to say whether it is better than {}."),
         ("lost", "Yet {} did better where both were tried."),
     )
-    return [phrase.format(_listed(by[outcome])) for outcome, phrase in phrases if outcome in by]
+    return [
+        phrase.format(_listed(by[outcome], "or" if outcome == "too few cases" else "and"))
+        for outcome, phrase in phrases
+        if outcome in by
+    ]
 
 
 def versus(one: Pairwise, run: str, measure: Measure) -> str:
@@ -123,6 +127,8 @@ def versus(one: Pairwise, run: str, measure: Measure) -> str:
         return f"{run} and {other} have no case in common."
     way = "higher" if gain.estimate > 0 else "lower"
     said = f"Against {other}: {measure.title} {number(abs(gain.estimate))} {way}"
+    if gain.estimate == 0:
+        said = f"Against {other}: the same {measure.title}"
     if gain.known:
         percent = round(100 * gain.confidence)
         said += f" ({percent} % interval of the difference {number(gain.low)} to {number(gain.high)})"
@@ -200,5 +206,5 @@ def _other(one: Pairwise, run: str) -> str:
     return one.second if one.first == run else one.first
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _listed(names: Sequence[str], last: str = "and") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
