@@ -143,10 +143,12 @@ class Pairwise:
         given = f"; all hold for {' and '.join(self.held)}, who is in every case" if self.held else ""
         if self.shared:
             return (
-                f"both tests take the {self.cases} cases for independent, but they share {self.units} "
+                f"both tests take the {_cases(self.cases)} for independent, but they share {self.units} "
                 f"subjects: their p are too small (anticonservative); the interval allows for it{given}"
             )
         subject = "another subject" if self.held else "a subject"
+        if self.cases == 1:
+            return f"there is one case{given}"
         return f"both tests take the {self.cases} cases for independent; no two share {subject}{given}"
 
     @property
@@ -270,16 +272,22 @@ def cases_needed(tests: int, alpha: float = 0.05) -> int:
     return math.floor(math.log2(tests / alpha)) + 2
 
 
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
+
+
 def _verdict(one: Pairwise, alpha: float, tests: int) -> tuple[Verdict, str]:
     result = one.wilcoxon.result
     if not one.cases:
         return "too few cases", "no case in common"
     if not result.differing and 2.0 ** (1 - one.cases) < alpha:
-        return "equal", f"the same in all {one.cases} cases"
+        return "equal", f"the same in all {_cases(one.cases)}"
     if not one.wilcoxon.smallest_p_holm < alpha:
-        of = "" if result.differing == one.cases else f" differing of {one.cases}"
+        count = _cases(one.cases)
+        if result.differing != one.cases:
+            count = f"{result.differing} differing of {count}"
         return "too few cases", (
-            f"{result.differing}{of} cases cannot give a corrected p below "
+            f"{count} cannot give a corrected p below "
             f"{one.wilcoxon.smallest_p_holm:.2g}; {cases_needed(tests, alpha)} that differ can, whatever the "
             f"others of the {tests} comparisons give"
         )

@@ -185,8 +185,14 @@ class Scores:
         """Cases × runs, NaN where a run has no number; the index is (case, fixed, moving).
 
         Of a label group: per case and run the mean over the group's labels.
+
+        Raises
+        ------
+        InputError
+            If no run has the measure.
         """
         names = [run.name for run in self.own_runs]
+        measure = self.measure(measure).name
         wide = self._tables.get((measure, scope))
         if wide is None:
             wide = self._build(measure, scope).reindex(columns=names)

@@ -140,7 +140,7 @@ def test_one_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "too few cases" in text
-    assert "1 cases cannot give a corrected p below 1" in text
+    assert "1 case cannot give a corrected p below 1" in text
     assert "no difference" not in text
 
 
