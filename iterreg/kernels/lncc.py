@@ -81,15 +81,6 @@ def _forget(total, ring, box):
 
 
 @helper
-def _add(total, ring, box):
-    """Take a plane that enters the window into the totals."""
-    for q in range(total.shape[0]):
-        for j in range(box[0], box[1]):
-            for k in range(box[2], box[3]):
-                total[q, j, k] += ring[q, j, k]
-
-
-@helper
 def _clear_around(line, radius, first, last):
     """Zero what a row's window sums see beyond its span; `line` is shifted on by `radius`."""
     for k in range(first, first + radius):
@@ -105,6 +96,25 @@ def _clear_outside(row, first, last, z0, z1):
         row[k] = 0.0
     for k in range(max(last, z0), z1):
         row[k] = 0.0
+
+
+@helper
+def _box_rows(lines, radius, first, last, box, rows, j):
+    """Window sums along the last axis of every quantity, for the span of row j."""
+    for q in range(lines.shape[0]):
+        _clear_around(lines[q], radius, first, last)
+        _box_row(lines[q], radius, first, last, rows[q, j])
+        _clear_outside(rows[q, j], first, last, box[2], box[3])
+
+
+@helper
+def _enter(rows, radius, box, ring, total):
+    """Take a plane that enters the window into the totals."""
+    for q in range(total.shape[0]):
+        _box_plane(rows[q], radius, box, ring[q])
+        for j in range(box[0], box[1]):
+            for k in range(box[2], box[3]):
+                total[q, j, k] += ring[q, j, k]
 
 
 @kernel
@@ -188,13 +198,8 @@ def lncc_forward(
                         line[2, rz + k] = x * x
                         line[3, rz + k] = y * y
                         line[4, rz + k] = x * y
-                    for q in range(5):
-                        _clear_around(line[q], rz, k0, k1)
-                        _box_row(line[q], rz, k0, k1, rows[q, j])
-                        _clear_outside(rows[q, j], k0, k1, box[2], box[3])
-                for q in range(5):
-                    _box_plane(rows[q], ry, box, ring[slot, q])
-                _add(total, ring[slot], box)
+                    _box_rows(line, rz, k0, k1, box, rows, j)
+                _enter(rows, ry, box, ring[slot], total)
             i = plane - rx
             if i < start:
                 continue
@@ -289,13 +294,8 @@ def lncc_backward(
                         for k in range(k0, k1):
                             line[3, rz + k] = d[plane, j, k]
                             line[4, rz + k] = e[plane, j, k]
-                    for q in range(count):
-                        _clear_around(line[q], rz, k0, k1)
-                        _box_row(line[q], rz, k0, k1, rows[q, j])
-                        _clear_outside(rows[q, j], k0, k1, box[2], box[3])
-                for q in range(count):
-                    _box_plane(rows[q], ry, box, ring[slot, q])
-                _add(total, ring[slot], box)
+                    _box_rows(line, rz, k0, k1, box, rows, j)
+                _enter(rows, ry, box, ring[slot], total)
             i = plane - rx
             if i < start:
                 continue
