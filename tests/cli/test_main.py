@@ -166,7 +166,7 @@ def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
 
 @pytest.mark.slow
 def test_wheel(tmp_path: Path) -> None:
-    """A wheel of the checkout carries every file of the package and the presets, and finds them where it is installed."""
+    """A wheel of the checkout carries all of the package and the presets, and finds them where it lies."""
     source, wheels, target = tmp_path / "source", tmp_path / "wheels", tmp_path / "target"
     if (
         not shutil.which("git")
