@@ -130,11 +130,11 @@ print(json.dumps(details))
 
 THEIRS = """
 import sys
-from picsl_greedy import GreedyFloat3D
+from picsl_greedy import Greedy3D
 
 fixed, moving, levels, threads, out = sys.argv[1:]
 command = f"-i {fixed} {moving} -m NCC 2x2x2 -n {levels} -s 1.5mm 0.5mm -threads {threads} -o {out}"
-GreedyFloat3D().execute(command, out=sys.stdout)
+Greedy3D().execute(command, out=sys.stdout)
 """
 
 

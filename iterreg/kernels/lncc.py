@@ -1,9 +1,13 @@
 """Local normalised cross-correlation: values, and their derivative by both images.
 
-Box means are running sums over slabs of planes: along the last axis by shifted additions, along the
-other two by adding what enters the window and subtracting what leaves it. Every slab starts its sums
-anew, so rounding does not build up and the result does not depend on the number of threads. Only spans
-of rows are visited: most of a box around a brain is not brain.
+Box means are running sums: along the last axis by shifted additions, along the other two by adding what
+enters the window and subtracting what leaves it. The work is cut into tiles of some planes by some rows, so
+that all of a tile's sums stay in the processor's own cache; every tile starts its sums anew, so rounding does
+not build up and the result does not depend on the number of threads. Only spans of rows are visited: most of
+a box around a brain is not brain.
+
+Inner loops run from zero over slices and write one array each, at most two: only such loops does the compiler
+turn into vector instructions.
 """
 
 from __future__ import annotations
@@ -19,102 +23,145 @@ __all__ = ["lncc_backward", "lncc_forward"]
 
 Array = NDArray[Any]
 
-_SLAB = 32
+_PLANES = 48
+_ROWS = 32
+"""Of a tile. Its sums, 5 (2 radius + 1) _ROWS Z numbers, fill a second-level cache of a megabyte."""
 
 
 @helper
-def _box_row(line, radius, first, last, out):
-    """Sums over ``2 radius + 1`` neighbours for a span of a row; `line` is shifted on by `radius`."""
-    for k in range(first, last):
-        out[k] = line[k]
-    for d in range(1, 2 * radius + 1):
-        for k in range(first, last):
-            out[k] += line[k + d]
+def _place(row, start, line):
+    """Copy a row into a line that is zero elsewhere."""
+    n = row.size
+    line[:start] = 0
+    line[start + n :] = 0
+    target = line[start : start + n]
+    for k in range(n):
+        target[k] = row[k]
 
 
 @helper
-def _box_plane(rows, radius, box, out):
-    """Running sums of `rows` (ny, nz) along the first axis within a box; there is nothing outside it."""
-    y0, y1, z0, z1 = box[0], box[1], box[2], box[3]
-    for k in range(z0, z1):
-        out[y0, k] = 0.0
-    for j in range(y0, min(y0 + radius + 1, y1)):
-        for k in range(z0, z1):
-            out[y0, k] += rows[j, k]
-    for j in range(y0 + 1, y1):
-        enters = j + radius
-        leaves = j - radius - 1
-        if enters < y1 and leaves >= y0:
-            for k in range(z0, z1):
-                out[j, k] = out[j - 1, k] + (rows[enters, k] - rows[leaves, k])
-        elif enters < y1:
-            for k in range(z0, z1):
-                out[j, k] = out[j - 1, k] + rows[enters, k]
-        elif leaves >= y0:
-            for k in range(z0, z1):
-                out[j, k] = out[j - 1, k] - rows[leaves, k]
-        else:
-            for k in range(z0, z1):
-                out[j, k] = out[j - 1, k]
+def _place_product(row, other, start, line):
+    """Put the product of two rows into a line that is zero elsewhere."""
+    n = row.size
+    line[:start] = 0
+    line[start + n :] = 0
+    target = line[start : start + n]
+    for k in range(n):
+        target[k] = row[k] * other[k]
 
 
 @helper
-def _box_around(spans, box):
-    """The box y0, y1, z0, z1 around a plane's spans, empty if there are none."""
-    y0, y1, z0, z1 = spans.shape[0], 0, np.int64(2**31), 0
-    for j in range(spans.shape[0]):
-        if spans[j, 0] < spans[j, 1]:
-            y0, y1 = min(y0, j), j + 1
-            z0, z1 = min(z0, spans[j, 0]), max(z1, spans[j, 1])
-    if y1 == 0:
-        y0, z0 = 0, 0
-    box[0], box[1], box[2], box[3] = y0, y1, z0, z1
+def _box_row(line, radius, out):
+    """Window sums along a line, which is longer than `out` by the radius at either end."""
+    n = out.size
+    here = line[radius : radius + n]
+    before, after = line[radius - 1 : radius - 1 + n], line[radius + 1 : radius + 1 + n]
+    for k in range(n):
+        out[k] = before[k] + here[k] + after[k]
+    for d in range(2, radius + 1):
+        before, after = line[radius - d : radius - d + n], line[radius + d : radius + d + n]
+        for k in range(n):
+            out[k] += before[k] + after[k]
 
 
 @helper
-def _forget(total, ring, box):
-    """Take a plane that leaves the window out of the totals."""
-    for q in range(total.shape[0]):
-        for j in range(box[0], box[1]):
-            for k in range(box[2], box[3]):
-                total[q, j, k] -= ring[q, j, k]
+def _slide(rows, radius, sums, ring, total):
+    """Window sums across a plane's rows: the totals lose what stands in `ring`, which they take the place of.
+
+    `rows` are more than those of `ring` and `total` by the radius at either end.
+    """
+    n = sums.size
+    sums[:] = 0
+    for j in range(2 * radius):
+        row = rows[j]
+        for k in range(n):
+            sums[k] += row[k]
+    for j in range(total.shape[0]):
+        enters, leaves = rows[j + 2 * radius], rows[j]
+        old, all_planes = ring[j], total[j]
+        for k in range(n):
+            sums[k] += enters[k]
+        for k in range(n):
+            all_planes[k] += sums[k] - old[k]
+            old[k] = sums[k]
+        for k in range(n):
+            sums[k] -= leaves[k]
 
 
 @helper
-def _clear_around(line, radius, first, last):
-    """Zero what a row's window sums see beyond its span; `line` is shifted on by `radius`."""
-    for k in range(first, first + radius):
-        line[k] = 0.0
-    for k in range(last + radius, last + 2 * radius):
-        line[k] = 0.0
+def _tile_box(tile, shape, spans):
+    """Planes, rows and columns of a tile: x0, x1, y0, y1, z0, z1. No columns where its spans are empty."""
+    strips = (shape[1] + _ROWS - 1) // _ROWS
+    x0, y0 = tile // strips * _PLANES, tile % strips * _ROWS
+    x1, y1 = min(x0 + _PLANES, shape[0]), min(y0 + _ROWS, shape[1])
+    z0, z1 = np.int64(shape[2]), np.int64(0)
+    for i in range(x0, x1):
+        for j in range(y0, y1):
+            if spans[i, j, 0] < spans[i, j, 1]:
+                z0 = min(z0, spans[i, j, 0])
+                z1 = max(z1, spans[i, j, 1])
+    return x0, x1, y0, y1, z0, z1
 
 
 @helper
-def _clear_outside(row, first, last, z0, z1):
-    """Zero a row of the box outside its span."""
-    for k in range(z0, first):
-        row[k] = 0.0
-    for k in range(max(last, z0), z1):
-        row[k] = 0.0
+def _seen(spans, i, j, first, last):
+    """The part of a row's span from `first` up to `last`; 0, 0 if there is none."""
+    if not (0 <= i < spans.shape[0] and 0 <= j < spans.shape[1]):
+        return np.int64(0), np.int64(0)
+    k0, k1 = max(np.int64(spans[i, j, 0]), first), min(np.int64(spans[i, j, 1]), last)
+    if k0 >= k1:
+        return np.int64(0), np.int64(0)
+    return k0, k1
 
 
 @helper
-def _box_rows(lines, radius, first, last, box, rows, j):
-    """Window sums along the last axis of every quantity, for the span of row j."""
-    for q in range(lines.shape[0]):
-        _clear_around(lines[q], radius, first, last)
-        _box_row(lines[q], radius, first, last, rows[q, j])
-        _clear_outside(rows[q, j], first, last, box[2], box[3])
+def _tiles(shape):
+    return ((shape[0] + _PLANES - 1) // _PLANES) * ((shape[1] + _ROWS - 1) // _ROWS)
 
 
 @helper
-def _enter(rows, radius, box, ring, total):
-    """Take a plane that enters the window into the totals."""
-    for q in range(total.shape[0]):
-        _box_plane(rows[q], radius, box, ring[q])
-        for j in range(box[0], box[1]):
-            for k in range(box[2], box[3]):
-                total[q, j, k] += ring[q, j, k]
+def _variance(squares, means, scale, epsilon, out):
+    zero = scale * 0
+    for k in range(out.size):
+        mean = means[k] * scale
+        out[k] = max(squares[k] * scale - mean * mean, zero) + epsilon
+
+
+@helper
+def _covariance(products, means, others, scale, out):
+    for k in range(out.size):
+        out[k] = products[k] * scale - (means[k] * scale) * (others[k] * scale)
+
+
+@helper
+def _per_covariance(covariance, variance, other, weight, power, out):
+    """What is left of a window's agreement, with its weight, after division by its covariance."""
+    one = variance.dtype.type(1.0)
+    if power == 2:
+        for k in range(out.size):
+            inverse = one / (variance[k] * other[k])
+            out[k] = weight[k] * covariance[k] * inverse * (covariance[k] * covariance[k] * inverse)
+    else:
+        for k in range(out.size):
+            out[k] = weight[k] * covariance[k] / (variance[k] * other[k])
+
+
+@helper
+def _by_variance(coefficient, covariance, variance, out):
+    for k in range(out.size):
+        out[k] = coefficient[k] * covariance[k] / variance[k]
+
+
+@helper
+def _constant(coefficient, other, own, mean, scale, out):
+    for k in range(out.size):
+        out[k] = coefficient[k] * (other[k] * scale) - own[k] * (mean[k] * scale)
+
+
+@helper
+def _derivative(image, other, coefficient, own, constant, factor, out):
+    for k in range(out.size):
+        out[k] = factor * (other[k] * coefficient[k] - image[k] * own[k] - constant[k])
 
 
 @kernel
@@ -149,7 +196,7 @@ def lncc_forward(
         (X, Y, 2) int32: each row is looked at from its first number up to, not including, its second. They
         hold every window of a weight above zero; images count as zero, and outputs are left alone, outside.
     radius
-        Half width of the window in voxels along each axis.
+        Half width of the window in voxels along each axis, at least 1.
     power
         1, the usual choice, or 2, which trusts windows that already agree more than those that do not.
     a, b, c, d, e
@@ -159,75 +206,82 @@ def lncc_forward(
 
     Returns
     -------
-    (number of slabs,) float64: partial values; their sum is the value.
+    (number of tiles,) float64: partial values; their sum is the value.
     """
-    nx, ny, nz = first.shape
     rx, ry, rz = radius
     width = 2 * rx + 1
-    slabs = (nx + _SLAB - 1) // _SLAB
-    values = np.zeros(slabs)
     real = first.dtype.type
     scale = real(1.0 / (width * (2 * ry + 1) * (2 * rz + 1)))
     eps = real(epsilon)
-    two = real(2.0 * power)
-    for slab in prange(slabs):
-        start = slab * _SLAB
-        stop = min(start + _SLAB, nx)
-        ring = np.zeros((width, 5, ny, nz), first.dtype)
-        boxes = np.zeros((width, 4), np.int64)
-        total = np.zeros((5, ny, nz), first.dtype)
-        rows = np.empty((5, ny, nz), first.dtype)
-        line = np.zeros((5, nz + 2 * rz), first.dtype)
-        value = 0.0
-        for plane in range(start - rx, stop + rx):
+    slope = real(2.0 * power) * scale
+    values = np.zeros(_tiles(first.shape))
+    for tile in prange(values.size):
+        x0, x1, y0, y1, z0, z1 = _tile_box(tile, first.shape, spans)
+        if z0 >= z1:
+            continue
+        n, height = z1 - z0, y1 - y0
+        ring = np.zeros((width, 5, height, n), first.dtype)
+        total = np.zeros((5, height, n), first.dtype)
+        rows = np.zeros((5, height + 2 * ry, n), first.dtype)
+        line = np.zeros(n + 2 * rz, first.dtype)
+        sums = np.zeros(n, first.dtype)
+        windows = np.zeros((4, n), first.dtype)
+        value = np.zeros(n)
+        for plane in range(x0 - rx, x1 + rx):
+            for row in range(height + 2 * ry):
+                j = y0 - ry + row
+                k0, k1 = _seen(spans, plane, j, z0 - rz, z1 + rz)
+                if k0 == k1:
+                    rows[:, row] = 0
+                    continue
+                start = k0 - z0 + rz
+                f, s = first[plane, j, k0:k1], second[plane, j, k0:k1]
+                _place(f, start, line)
+                _box_row(line, rz, rows[0, row])
+                _place(s, start, line)
+                _box_row(line, rz, rows[1, row])
+                _place_product(f, f, start, line)
+                _box_row(line, rz, rows[2, row])
+                _place_product(s, s, start, line)
+                _box_row(line, rz, rows[3, row])
+                _place_product(f, s, start, line)
+                _box_row(line, rz, rows[4, row])
             slot = (plane + width) % width
-            box = boxes[slot]
-            _forget(total, ring[slot], box)
-            box[:] = 0
-            if 0 <= plane < nx:
-                _box_around(spans[plane], box)
-                for j in range(box[0], box[1]):
-                    f = first[plane, j]
-                    s = second[plane, j]
-                    k0, k1 = spans[plane, j, 0], spans[plane, j, 1]
-                    for k in range(k0, k1):
-                        x = f[k]
-                        y = s[k]
-                        line[0, rz + k] = x
-                        line[1, rz + k] = y
-                        line[2, rz + k] = x * x
-                        line[3, rz + k] = y * y
-                        line[4, rz + k] = x * y
-                    _box_rows(line, rz, k0, k1, box, rows, j)
-                _enter(rows, ry, box, ring[slot], total)
+            for q in range(5):
+                _slide(rows[q], ry, sums, ring[slot, q], total[q])
             i = plane - rx
-            if i < start:
+            if i < x0:
                 continue
-            for j in range(ny):
-                w = weight[i, j]
-                part = real(0.0)
-                for k in range(spans[i, j, 0], spans[i, j, 1]):
-                    mf = total[0, j, k] * scale
-                    ms = total[1, j, k] * scale
-                    vf = max(total[2, j, k] * scale - mf * mf, real(0.0)) + eps
-                    vs = max(total[3, j, k] * scale - ms * ms, real(0.0)) + eps
-                    cov = total[4, j, k] * scale - mf * ms
-                    inv = real(1.0) / (vf * vs)
-                    ratio = cov * inv * w[k]
-                    if power == 2:
-                        ratio *= cov * cov * inv
-                    part += ratio * cov
-                    g = two * ratio * scale
-                    h = g * cov / vs
-                    a[i, j, k] = g
-                    b[i, j, k] = h
-                    c[i, j, k] = g * mf - h * ms
-                    if both:
-                        h = g * cov / vf
-                        d[i, j, k] = h
-                        e[i, j, k] = g * ms - h * mf
-                value += part
-        values[slab] = value
+            for j in range(y0, y1):
+                k0, k1 = _seen(spans, i, j, z0, z1)
+                if k0 == k1:
+                    continue
+                row, u0, u1 = j - y0, k0 - z0, k1 - z0
+                mf, ms = total[0, row, u0:u1], total[1, row, u0:u1]
+                vf, vs, cov, ratio = (
+                    windows[0, u0:u1],
+                    windows[1, u0:u1],
+                    windows[2, u0:u1],
+                    windows[3, u0:u1],
+                )
+                _variance(total[2, row, u0:u1], mf, scale, eps, vf)
+                _variance(total[3, row, u0:u1], ms, scale, eps, vs)
+                _covariance(total[4, row, u0:u1], mf, ms, scale, cov)
+                _per_covariance(cov, vf, vs, weight[i, j, k0:k1], power, ratio)
+                part = value[u0:u1]
+                for k in range(part.size):
+                    part[k] += ratio[k] * cov[k]
+                coefficient = a[i, j, k0:k1]
+                for k in range(coefficient.size):
+                    coefficient[k] = slope * ratio[k]
+                own = b[i, j, k0:k1]
+                _by_variance(coefficient, cov, vs, own)
+                _constant(coefficient, mf, own, ms, scale, c[i, j, k0:k1])
+                if both:
+                    own = d[i, j, k0:k1]
+                    _by_variance(coefficient, cov, vf, own)
+                    _constant(coefficient, ms, own, mf, scale, e[i, j, k0:k1])
+        values[tile] = value.sum()
     return values
 
 
@@ -263,52 +317,53 @@ def lncc_backward(
     by_second, by_first
         (X, Y, Z), written within the spans; `by_first` only with `both`.
     """
-    nx, ny, nz = first.shape
     rx, ry, rz = radius
     width = 2 * rx + 1
     count = 5 if both else 3
     factor = first.dtype.type(sign)
-    slabs = (nx + _SLAB - 1) // _SLAB
-    for slab in prange(slabs):
-        start = slab * _SLAB
-        stop = min(start + _SLAB, nx)
-        ring = np.zeros((width, count, ny, nz), first.dtype)
-        boxes = np.zeros((width, 4), np.int64)
-        total = np.zeros((count, ny, nz), first.dtype)
-        rows = np.empty((count, ny, nz), first.dtype)
-        line = np.zeros((count, nz + 2 * rz), first.dtype)
-        for plane in range(start - rx, stop + rx):
-            slot = (plane + width) % width
-            box = boxes[slot]
-            _forget(total, ring[slot], box)
-            box[:] = 0
-            if 0 <= plane < nx:
-                _box_around(spans[plane], box)
-                for j in range(box[0], box[1]):
-                    k0, k1 = spans[plane, j, 0], spans[plane, j, 1]
-                    for k in range(k0, k1):
-                        line[0, rz + k] = a[plane, j, k]
-                        line[1, rz + k] = b[plane, j, k]
-                        line[2, rz + k] = c[plane, j, k]
-                    if both:
-                        for k in range(k0, k1):
-                            line[3, rz + k] = d[plane, j, k]
-                            line[4, rz + k] = e[plane, j, k]
-                    _box_rows(line, rz, k0, k1, box, rows, j)
-                _enter(rows, ry, box, ring[slot], total)
-            i = plane - rx
-            if i < start:
-                continue
-            for j in range(ny):
-                k0, k1 = spans[i, j, 0], spans[i, j, 1]
-                for k in range(k0, k1):
-                    by_second[i, j, k] = factor * (
-                        first[i, j, k] * total[0, j, k] - second[i, j, k] * total[1, j, k] - total[2, j, k]
-                    )
+    for tile in prange(_tiles(first.shape)):
+        x0, x1, y0, y1, z0, z1 = _tile_box(tile, first.shape, spans)
+        if z0 >= z1:
+            continue
+        n, height = z1 - z0, y1 - y0
+        ring = np.zeros((width, count, height, n), first.dtype)
+        total = np.zeros((count, height, n), first.dtype)
+        rows = np.zeros((count, height + 2 * ry, n), first.dtype)
+        line = np.zeros(n + 2 * rz, first.dtype)
+        sums = np.zeros(n, first.dtype)
+        for plane in range(x0 - rx, x1 + rx):
+            for row in range(height + 2 * ry):
+                j = y0 - ry + row
+                k0, k1 = _seen(spans, plane, j, z0 - rz, z1 + rz)
+                if k0 == k1:
+                    rows[:, row] = 0
+                    continue
+                start = k0 - z0 + rz
+                _place(a[plane, j, k0:k1], start, line)
+                _box_row(line, rz, rows[0, row])
+                _place(b[plane, j, k0:k1], start, line)
+                _box_row(line, rz, rows[1, row])
+                _place(c[plane, j, k0:k1], start, line)
+                _box_row(line, rz, rows[2, row])
                 if both:
-                    for k in range(k0, k1):
-                        by_first[i, j, k] = factor * (
-                            second[i, j, k] * total[0, j, k]
-                            - first[i, j, k] * total[3, j, k]
-                            - total[4, j, k]
-                        )
+                    _place(d[plane, j, k0:k1], start, line)
+                    _box_row(line, rz, rows[3, row])
+                    _place(e[plane, j, k0:k1], start, line)
+                    _box_row(line, rz, rows[4, row])
+            slot = (plane + width) % width
+            for q in range(count):
+                _slide(rows[q], ry, sums, ring[slot, q], total[q])
+            i = plane - rx
+            if i < x0:
+                continue
+            for j in range(y0, y1):
+                k0, k1 = _seen(spans, i, j, z0, z1)
+                if k0 == k1:
+                    continue
+                row, u0, u1 = j - y0, k0 - z0, k1 - z0
+                f, s = first[i, j, k0:k1], second[i, j, k0:k1]
+                ta, tb, tc = total[0, row, u0:u1], total[1, row, u0:u1], total[2, row, u0:u1]
+                _derivative(s, f, ta, tb, tc, factor, by_second[i, j, k0:k1])
+                if both:
+                    td, te = total[3, row, u0:u1], total[4, row, u0:u1]
+                    _derivative(f, s, ta, td, te, factor, by_first[i, j, k0:k1])

@@ -19,11 +19,12 @@ EPSILON = 1e-3
 CASES = [
     ((7, 9, 5), (1, 1, 1)),
     ((19, 6, 11), (2, 1, 3)),
-    ((65, 5, 4), (3, 2, 1)),
+    ((97, 5, 4), (3, 2, 1)),
+    ((3, 70, 4), (1, 2, 1)),
     ((3, 2, 5), (2, 3, 4)),  # windows larger than the image
     ((1, 6, 7), (1, 2, 2)),
 ]
-"""Shapes (slabs have 32 planes) and radii."""
+"""Shapes (tiles have 48 planes and 32 rows) and radii."""
 
 
 def window_means(image: Array, radius: Triple) -> Array:
@@ -77,7 +78,7 @@ def test_value_equals_its_twin(
     assert value == pytest.approx(expected, rel=tolerance)
 
 
-@pytest.mark.parametrize(("shape", "radius"), [*CASES, ((40, 24, 22), (2, 3, 1))])
+@pytest.mark.parametrize(("shape", "radius"), [*CASES, ((60, 40, 22), (2, 3, 1))])
 def test_spans_change_nothing_within_them(rng: np.random.Generator, shape: Triple, radius: Triple) -> None:
     """Weights of a few blobs: value and derivatives as without spans, and not a voxel written outside."""
     first, second, weight = images(rng, shape, np.float64)
