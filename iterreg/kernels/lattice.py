@@ -6,6 +6,9 @@ with continuous derivatives, third-order accurate. Along every axis a *stencil* 
 index, the first of four lattice indices and their weights; `iterreg.lddmm.lattice` makes it once. *Spans*,
 (X, Y, 2) int32, say which voxels of each image row matter: from the first number up to, not including, the
 second.
+
+Both directions treat the axes so that inner loops run over image voxels that are neighbours in memory, and
+go from zero over slices: only such loops does the compiler turn into vector instructions.
 """
 
 from __future__ import annotations
@@ -22,84 +25,93 @@ __all__ = ["pool_force", "upsample", "warp_through_lattice"]
 Array = NDArray[Any]
 
 _SLAB = 16
+"""Image planes whose forces are gathered together."""
 
 
 @helper
-def _blend_plane(values, first, weights, i, out):
-    """Blend four x planes of `values` for image index `i` into `out` (3, Y, Z)."""
-    f = first[i]
-    w0, w1, w2, w3 = weights[i, 0], weights[i, 1], weights[i, 2], weights[i, 3]
-    for c in range(3):
-        for j in range(out.shape[1]):
-            for k in range(out.shape[2]):
-                out[c, j, k] = (
-                    w0 * values[c, f, j, k]
-                    + w1 * values[c, f + 1, j, k]
-                    + w2 * values[c, f + 2, j, k]
-                    + w3 * values[c, f + 3, j, k]
-                )
+def _blend_along(row, first, weights, out):
+    """Interpolate a lattice row at every image index along it."""
+    for k in range(out.size):
+        f = np.uint32(first[k])
+        g, h, m = f + np.uint32(1), f + np.uint32(2), f + np.uint32(3)
+        out[k] = (
+            weights[k, 0] * row[f] + weights[k, 1] * row[g] + weights[k, 2] * row[h] + weights[k, 3] * row[m]
+        )
 
 
 @helper
-def _blend_row(plane, first, weights, j, out):
-    """Blend four y rows of `plane` for image index `j` into `out` (3, Z)."""
-    f = first[j]
-    w0, w1, w2, w3 = weights[j, 0], weights[j, 1], weights[j, 2], weights[j, 3]
+def _blend_rows(one, two, three, four, weights, out):
+    """Blend four rows."""
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+    for k in range(out.size):
+        out[k] = w0 * one[k] + w1 * two[k] + w2 * three[k] + w3 * four[k]
+
+
+@helper
+def _blend_plane(along, f, weights, y0, y1, out):
+    """Blend rows y0 up to y1 of the four planes from `f` on into `out` (3, y, Z)."""
     for c in range(3):
-        for k in range(out.shape[1]):
-            out[c, k] = (
-                w0 * plane[c, f, k]
-                + w1 * plane[c, f + 1, k]
-                + w2 * plane[c, f + 2, k]
-                + w3 * plane[c, f + 3, k]
+        for j in range(y0, y1):
+            _blend_rows(
+                along[c, f, j], along[c, f + 1, j], along[c, f + 2, j], along[c, f + 3, j], weights, out[c, j]
             )
 
 
 @helper
-def _blend_line(row, first, weights, k0, k1, out):
-    """Blend four z values of `row` for image indices from k0 up to k1 into `out` (3, n)."""
-    for k in range(k0, k1):
-        f = np.uint32(first[k])
-        w0, w1, w2, w3 = weights[k, 0], weights[k, 1], weights[k, 2], weights[k, 3]
-        g, h, m = f + np.uint32(1), f + np.uint32(2), f + np.uint32(3)
-        for c in range(3):
-            out[c, k] = w0 * row[c, f] + w1 * row[c, g] + w2 * row[c, h] + w3 * row[c, m]
+def _locate(at, size, cell, fraction):
+    """Cells and places within them of coordinates on an axis, held within it."""
+    zero, end = at.dtype.type(0.0), at.dtype.type(size - 1)
+    top = np.int32(max(size - 2, 0))
+    for k in range(at.size):
+        x = min(max(at[k], zero), end)
+        i = min(np.int32(x), top)
+        cell[k] = i
+        fraction[k] = x - at.dtype.type(i)
 
 
 @helper
-def _sample_row(flat, shape, at, k0, k1, out):
-    """Trilinear samples at points k0 up to k1 of a row, the nearest border voxel beyond the border.
+def _flat_index(x, y, z, next_x, next_y, out):
+    for k in range(out.size):
+        out[k] = x[k] * next_x + y[k] * next_y + z[k]
 
-    `flat` is the image with its axes in one; `at` is (3, N). Unsigned indices and one flat axis let the
-    compiler fetch many points at once.
+
+@helper
+def _sample_row(flat, shape, at, cells, fractions, out):
+    """Trilinear samples at a row of points, the nearest border voxel beyond the border.
+
+    `flat` is the image with its axes in one, `at` (3, n); `cells` (4, n) and `fractions` (3, n) are for use
+    within.
     """
     nx, ny, nz = shape
+    for c in range(3):
+        _locate(at[c], shape[c], cells[c], fractions[c])
+    index = cells[3]
+    _flat_index(cells[0], cells[1], cells[2], np.int32(ny * nz), np.int32(nz), index)
     # An axis of one voxel has no neighbour to go to.
     next_z = np.uint32(1 if nz > 1 else 0)
     next_y = np.uint32(nz if ny > 1 else 0)
     next_x = np.uint32(ny * nz if nx > 1 else 0)
-    top_x, top_y, top_z = np.int32(max(nx - 2, 0)), np.int32(max(ny - 2, 0)), np.int32(max(nz - 2, 0))
-    for k in range(k0, k1):
-        x = min(max(at[0, k], np.float32(0.0)), np.float32(nx - 1))
-        y = min(max(at[1, k], np.float32(0.0)), np.float32(ny - 1))
-        z = min(max(at[2, k], np.float32(0.0)), np.float32(nz - 1))
-        i = min(np.int32(x), top_x)
-        j = min(np.int32(y), top_y)
-        m = min(np.int32(z), top_z)
-        fx = x - np.float32(i)
-        fy = y - np.float32(j)
-        fz = z - np.float32(m)
-        p = np.uint32((i * np.int32(ny) + j) * np.int32(nz) + m)
+    fx, fy, fz = fractions[0], fractions[1], fractions[2]
+    for k in range(out.size):
+        p = np.uint32(index[k])
         q = p + next_y
         r = p + next_x
         s = r + next_y
-        c00 = flat[p] + (flat[p + next_z] - flat[p]) * fz
-        c01 = flat[q] + (flat[q + next_z] - flat[q]) * fz
-        c10 = flat[r] + (flat[r + next_z] - flat[r]) * fz
-        c11 = flat[s] + (flat[s + next_z] - flat[s]) * fz
-        c0 = c00 + (c01 - c00) * fy
-        c1 = c10 + (c11 - c10) * fy
-        out[k] = c0 + (c1 - c0) * fx
+        c00 = flat[p] + (flat[p + next_z] - flat[p]) * fz[k]
+        c01 = flat[q] + (flat[q + next_z] - flat[q]) * fz[k]
+        c10 = flat[r] + (flat[r + next_z] - flat[r]) * fz[k]
+        c11 = flat[s] + (flat[s + next_z] - flat[s]) * fz[k]
+        c0 = c00 + (c01 - c00) * fy[k]
+        c1 = c10 + (c11 - c10) * fy[k]
+        out[k] = c0 + (c1 - c0) * fx[k]
+
+
+@helper
+def _place(start, step, matrix, ux, uy, uz, out):
+    """One coordinate of a row's displaced points."""
+    m0, m1, m2 = matrix[0], matrix[1], matrix[2]
+    for k in range(out.size):
+        out[k] = start + step * np.float32(k) + m0 * ux[k] + m1 * uy[k] + m2 * uz[k]
 
 
 @kernel
@@ -135,30 +147,38 @@ def warp_through_lattice(
         (X, Y, Z) float32, written within the spans.
     """
     nx, ny, nz = out.shape
-    _, _, py, pz = values.shape
+    _, px, py, _ = values.shape
     flat = image.reshape(image.size)
+    along = np.empty((3, px, py, nz), values.dtype)
+    for p in prange(px):
+        for c in range(3):
+            for q in range(py):
+                _blend_along(values[c, p, q], z_first, z_weights, along[c, p, q])
     for i in prange(nx):
-        plane = np.empty((3, py, pz), values.dtype)
-        row = np.empty((3, pz), values.dtype)
+        plane = np.empty((3, py, nz), values.dtype)
         line = np.empty((3, nz), values.dtype)
         at = np.empty((3, nz), values.dtype)
-        _blend_plane(values, x_first, x_weights, i, plane)
-        m = matrix
+        cells = np.empty((4, nz), np.int32)
+        fractions = np.empty((3, nz), values.dtype)
+        y0, y1 = py, 0
+        for j in range(ny):
+            if spans[i, j, 0] < spans[i, j, 1]:
+                y0, y1 = min(y0, y_first[j]), max(y1, y_first[j] + 4)
+        _blend_plane(along, x_first[i], x_weights[i], y0, y1, plane)
         for j in range(ny):
             k0, k1 = spans[i, j, 0], spans[i, j, 1]
             if k0 >= k1:
                 continue
-            _blend_row(plane, y_first, y_weights, j, row)
-            bx = m[0, 0] * i + m[0, 1] * j + m[0, 3]
-            by = m[1, 0] * i + m[1, 1] * j + m[1, 3]
-            bz = m[2, 0] * i + m[2, 1] * j + m[2, 3]
-            _blend_line(row, z_first, z_weights, k0, k1, line)
-            for k in range(k0, k1):
-                ux, uy, uz = line[0, k], line[1, k], line[2, k]
-                at[0, k] = bx + m[0, 2] * k + m[0, 4] * ux + m[0, 5] * uy + m[0, 6] * uz
-                at[1, k] = by + m[1, 2] * k + m[1, 4] * ux + m[1, 5] * uy + m[1, 6] * uz
-                at[2, k] = bz + m[2, 2] * k + m[2, 4] * ux + m[2, 5] * uy + m[2, 6] * uz
-            _sample_row(flat, image.shape, at, k0, k1, out[i, j])
+            f, n = y_first[j], k1 - k0
+            for c in range(3):
+                one, two = plane[c, f, k0:k1], plane[c, f + 1, k0:k1]
+                three, four = plane[c, f + 2, k0:k1], plane[c, f + 3, k0:k1]
+                _blend_rows(one, two, three, four, y_weights[j], line[c, :n])
+            for c in range(3):
+                m = matrix[c]
+                start = m[0] * i + m[1] * j + m[2] * k0 + m[3]
+                _place(start, m[2], m[4:], line[0, :n], line[1, :n], line[2, :n], at[c, :n])
+            _sample_row(flat, image.shape, at[:, :n], cells[:, :n], fractions[:, :n], out[i, j, k0:k1])
 
 
 @kernel
@@ -185,40 +205,73 @@ def upsample(
     (X, Y, Z, 3) float32.
     """
     nx, ny, nz = x_first.shape[0], y_first.shape[0], z_first.shape[0]
-    _, _, py, pz = values.shape
+    _, px, py, _ = values.shape
     out = np.empty((nx, ny, nz, 3), np.float32)
+    along = np.empty((3, px, py, nz), values.dtype)
+    for p in prange(px):
+        for c in range(3):
+            for q in range(py):
+                _blend_along(values[c, p, q], z_first, z_weights, along[c, p, q])
     for i in prange(nx):
-        plane = np.empty((3, py, pz), values.dtype)
-        row = np.empty((3, pz), values.dtype)
+        plane = np.empty((3, py, nz), values.dtype)
         line = np.empty((3, nz), values.dtype)
-        _blend_plane(values, x_first, x_weights, i, plane)
+        _blend_plane(along, x_first[i], x_weights[i], 0, py, plane)
         for j in range(ny):
-            _blend_row(plane, y_first, y_weights, j, row)
-            _blend_line(row, z_first, z_weights, 0, nz, line)
+            f = y_first[j]
+            for c in range(3):
+                _blend_rows(
+                    plane[c, f], plane[c, f + 1], plane[c, f + 2], plane[c, f + 3], y_weights[j], line[c]
+                )
+            to = out[i, j]
             for k in range(nz):
                 for c in range(3):
-                    out[i, j, k, c] = line[c, k]
+                    to[k, c] = line[c, k]
     return out
+
+
+@helper
+def _add_product(derivative, before, after, factor, out):
+    for k in range(out.size):
+        out[k] += derivative[k] * factor * (after[k] - before[k])
 
 
 @helper
 def _add_force(derivative, warped, factor, i, j, k0, k1, force):
     """Add ``factor * derivative * (neighbour after - neighbour before)`` along each axis in part of a row."""
     nx, ny, nz = warped.shape
-    before, after = warped[max(i - 1, 0), j], warped[min(i + 1, nx - 1), j]
-    under, over = warped[i, max(j - 1, 0)], warped[i, min(j + 1, ny - 1)]
-    here = warped[i, j]
-    d = derivative[i, j]
-    for k in range(k0, k1):
-        h = d[k] * factor
-        force[0, k] += h * (after[k] - before[k])
-        force[1, k] += h * (over[k] - under[k])
-    for k in range(max(k0, 1), min(k1, nz - 1)):
-        force[2, k] += d[k] * factor * (here[k + 1] - here[k - 1])
+    d = derivative[i, j, k0:k1]
+    before, after = warped[max(i - 1, 0), j, k0:k1], warped[min(i + 1, nx - 1), j, k0:k1]
+    _add_product(d, before, after, factor[0], force[0])
+    before, after = warped[i, max(j - 1, 0), k0:k1], warped[i, min(j + 1, ny - 1), k0:k1]
+    _add_product(d, before, after, factor[1], force[1])
+    here, f = warped[i, j], force[2]
+    a, b = max(k0, 1), min(k1, nz - 1)
+    if a < b:
+        _add_product(
+            d[a - k0 : b - k0], here[a - 1 : b - 1], here[a + 1 : b + 1], factor[2], f[a - k0 : b - k0]
+        )
     if k0 == 0:
-        force[2, 0] += d[0] * factor * (here[min(1, nz - 1)] - here[0])
+        f[0] += d[0] * factor[2] * (here[min(1, nz - 1)] - here[0])
     if k1 == nz and nz > 1:
-        force[2, nz - 1] += d[nz - 1] * factor * (here[nz - 1] - here[nz - 2])
+        f[nz - 1 - k0] += d[nz - 1 - k0] * factor[2] * (here[nz - 1] - here[nz - 2])
+
+
+@helper
+def _add_row(row, weight, out):
+    for k in range(out.size):
+        out[k] += weight * row[k]
+
+
+@helper
+def _pool_along(row, first, weights, out):
+    """The transpose of `_blend_along`, added to a lattice row."""
+    for k in range(row.size):
+        v = row[k]
+        f = np.uint32(first[k])
+        out[f] += weights[k, 0] * v
+        out[f + np.uint32(1)] += weights[k, 1] * v
+        out[f + np.uint32(2)] += weights[k, 2] * v
+        out[f + np.uint32(3)] += weights[k, 3] * v
 
 
 @kernel
@@ -267,13 +320,12 @@ def pool_force(
     depth = 0
     for slab in range(slabs):
         depth = max(depth, x_first[min((slab + 1) * _SLAB, nx) - 1] + 4 - x_first[slab * _SLAB])
-    parts = np.zeros((slabs, 3, depth, py, pz), warped.dtype)
+    factor = scale * warped.dtype.type(0.5)
+    parts = np.zeros((slabs, depth, 3, py, nz), warped.dtype)
     for slab in prange(slabs):
         base = x_first[slab * _SLAB]
         rows = np.zeros((3, py, nz), warped.dtype)
-        plane = np.empty((3, py, pz), warped.dtype)
         force = np.zeros((3, nz), warped.dtype)
-        half = warped.dtype.type(0.5)
         for i in range(slab * _SLAB, min((slab + 1) * _SLAB, nx)):
             # What of `rows` is in use: lattice rows y0 up to y1, image columns z0 up to z1.
             y0, y1, z0, z1 = py, 0, nz, 0
@@ -281,51 +333,33 @@ def pool_force(
                 k0, k1 = spans[i, j, 0], spans[i, j, 1]
                 if k0 >= k1:
                     continue
+                f, n = y_first[j], k1 - k0
                 z0, z1 = min(z0, k0), max(z1, k1)
-                y0, y1 = min(y0, y_first[j]), max(y1, y_first[j] + 4)
-                for c in range(3):
-                    for k in range(k0, k1):
-                        force[c, k] = 0.0
-                _add_force(derivative, warped, half, i, j, k0, k1, force)
+                y0, y1 = min(y0, f), max(y1, f + 4)
+                force[:, :n] = 0
+                _add_force(derivative, warped, factor, i, j, k0, k1, force[:, :n])
                 if both:
-                    _add_force(other_derivative, other_warped, -half, i, j, k0, k1, force)
-                for c in range(3):
-                    for k in range(k0, k1):
-                        force[c, k] *= scale[c]
-                f = y_first[j]
+                    _add_force(other_derivative, other_warped, -factor, i, j, k0, k1, force[:, :n])
                 for c in range(3):
                     for t in range(4):
-                        w = y_weights[j, t]
-                        for k in range(k0, k1):
-                            rows[c, f + t, k] += w * force[c, k]
-            if y1 == 0:
-                continue
-            p0, p1 = z_first[z0], z_first[z1 - 1] + 4
+                        _add_row(force[c, :n], y_weights[j, t], rows[c, f + t, k0:k1])
+            at = x_first[i] - base
             for c in range(3):
                 for j in range(y0, y1):
-                    for k in range(p0, p1):
-                        plane[c, j, k] = 0.0
-                    for k in range(z0, z1):
-                        v = rows[c, j, k]
-                        rows[c, j, k] = 0.0
-                        f = z_first[k]
-                        plane[c, j, f] += z_weights[k, 0] * v
-                        plane[c, j, f + 1] += z_weights[k, 1] * v
-                        plane[c, j, f + 2] += z_weights[k, 2] * v
-                        plane[c, j, f + 3] += z_weights[k, 3] * v
-            at = x_first[i] - base
-            for t in range(4):
-                w = x_weights[i, t]
-                for c in range(3):
-                    for j in range(y0, y1):
-                        for k in range(p0, p1):
-                            parts[slab, c, at + t, j, k] += w * plane[c, j, k]
+                    row = rows[c, j, z0:z1]
+                    for t in range(4):
+                        _add_row(row, x_weights[i, t], parts[slab, at + t, c, j, z0:z1])
+                    row[:] = 0
+    one = warped.dtype.type(1.0)
     out = np.zeros((3, px, py, pz), warped.dtype)
-    for j in prange(py):
-        for slab in range(slabs):
-            base = x_first[slab * _SLAB]
-            for c in range(3):
-                for t in range(min(depth, px - base)):
-                    for k in range(pz):
-                        out[c, base + t, j, k] += parts[slab, c, t, j, k]
+    for p in prange(px):
+        row = np.empty(nz, warped.dtype)
+        for c in range(3):
+            for j in range(py):
+                row[:] = 0
+                for slab in range(slabs):
+                    t = p - x_first[slab * _SLAB]
+                    if 0 <= t < depth:
+                        _add_row(parts[slab, t, c, j], one, row)
+                _pool_along(row, z_first, z_weights, out[c, p, j])
     return out
