@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iterreg.kernels import flow as kernels
 from iterreg.lddmm.geodesic import shoot, shoot_apart
 from iterreg.lddmm.lattice import Interpolation, Lattice, nearby, spans_around, within
 from iterreg.lddmm.pyramid import LevelImage
@@ -32,22 +31,20 @@ class Evaluation:
 
     Attributes
     ----------
-    dissimilarity, regularity, steepness
-        The three terms, with their weights.
+    dissimilarity, regularity
+        The two terms, with their weights.
     force
-        (3, x, y, z) minus the gradient of dissimilarity and steepness by the momentum's own velocity, as a
-        momentum.
+        (3, x, y, z) minus the gradient of the dissimilarity by the momentum's own velocity, as a momentum.
     """
 
     dissimilarity: float
     regularity: float
-    steepness: float
     force: Array
 
     @property
     def energy(self) -> float:
         """What is minimised."""
-        return self.dissimilarity + self.regularity + self.steepness
+        return self.dissimilarity + self.regularity
 
 
 @dataclass(frozen=True)
@@ -91,16 +88,10 @@ class Objective:
         Optional fixed and moving masks, carried along with the images: they multiply the weight.
     matrices
         (3, 4) from the fixed frame's millimetres to voxels of the full fixed and moving images.
-    energy_weight, slope_weight, slope_limit, symmetric, time_steps
+    energy_weight, symmetric, time_steps
         See `Settings`.
     drift_mm
         How far momentum is carried at most; the flow is not followed further away.
-
-    Attributes
-    ----------
-    calm
-        (x, y, z) between 0 and 1: where on the velocity lattice steep velocities are penalised; None:
-        nowhere.
     """
 
     def __init__(
@@ -113,16 +104,12 @@ class Objective:
         masks: tuple[LevelImage | None, LevelImage | None],
         matrices: tuple[Array, Array],
         energy_weight: float,
-        slope_weight: float,
-        slope_limit: float,
         drift_mm: float,
         symmetric: bool,
         time_steps: int,
     ) -> None:
         self.channels, self.smoother = channels, smoother
         self.energy_weight, self.symmetric, self.time_steps = energy_weight, symmetric, time_steps
-        self.slope_weight, self.slope_limit = slope_weight, slope_limit
-        self.calm: Array | None = None
         self._interpolation = Interpolation(smoother.lattice, lattice, weight.dtype)
         self._weight, self._masks, self._matrices = weight, masks, matrices
         # A gradient looks one voxel further than a derivative.
@@ -169,14 +156,7 @@ class Objective:
             # Either image moves only half-way in the symmetric form.
             force -= momentum.dtype.type(channel.share * (0.5 if self.symmetric else 1.0)) * pooled
         regularity = 0.5 * self.energy_weight * inner(momentum, velocity)
-        steepness = 0.0
-        if self.calm is not None:
-            lattice = self.smoother.lattice
-            unit = momentum.dtype.type(1.0 / lattice.spacing[0])
-            excess, derivative = kernels.excess_slope(velocity * unit, self.calm, self.slope_limit)
-            steepness = self.slope_weight * lattice.cell * float(excess.sum())
-            force -= momentum.dtype.type(self.slope_weight * lattice.cell) * unit * derivative
-        return Evaluation(dissimilarity, regularity, steepness, force)
+        return Evaluation(dissimilarity, regularity, force)
 
     def _fixed(self, number: int, channel: Channel, displacement: Array | None) -> Array:
         """The fixed image where the images meet; it stays where it is unless the form is symmetric."""

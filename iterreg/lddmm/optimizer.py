@@ -17,9 +17,6 @@ __all__ = ["Descent", "Iteration", "descend"]
 
 Array = NDArray[Any]
 
-_WATCH_EVERY = 6
-"""Iterations between looks at the field that a momentum makes."""
-
 _SMALLEST_STEP = 0.02
 """Share of the first trust radius below which a level has converged."""
 
@@ -32,8 +29,8 @@ class Iteration:
     ----------
     level, iteration
         Counted from 0.
-    dissimilarity, regularity, steepness
-        The three terms of the energy (mm^3); `energy` is their sum.
+    dissimilarity, regularity
+        The two terms of the energy (mm^3); `energy` is their sum.
     step_mm
         Largest change of the velocity that led here.
     """
@@ -42,13 +39,12 @@ class Iteration:
     iteration: int
     dissimilarity: float
     regularity: float
-    steepness: float
     step_mm: float
 
     @property
     def energy(self) -> float:
         """What is minimised."""
-        return self.dissimilarity + self.regularity + self.steepness
+        return self.dissimilarity + self.regularity
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,6 @@ def descend(
     step_mm: float,
     level: int = 0,
     callback: Callable[[Iteration], None] | None = None,
-    watch: Callable[[Array], bool] | None = None,
 ) -> Descent:
     """Lower the energy from a momentum.
 
@@ -95,8 +90,6 @@ def descend(
         The most evaluations of the energy.
     step_mm
         The first trust radius.
-    watch
-        Called now and then with the momentum; says whether it has changed the objective.
     """
     smooth = objective.smoother
     weight = momentum.dtype.type(objective.energy_weight)
@@ -110,11 +103,8 @@ def descend(
     energies: list[float] = []
     stopped = "iterations"
     for number in range(iterations):
-        if watch is not None and number % _WATCH_EVERY == _WATCH_EVERY - 1 and watch(momentum):
-            best = None
-            energies.clear()
         found = objective.evaluate(momentum, velocity)
-        now = Iteration(level, number, found.dissimilarity, found.regularity, found.steepness, moved)
+        now = Iteration(level, number, found.dissimilarity, found.regularity, moved)
         history.append(now)
         if callback is not None:
             callback(now)

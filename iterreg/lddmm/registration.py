@@ -20,7 +20,7 @@ from iterreg.lddmm.reproducing_kernel import Smoother
 from iterreg.lddmm.settings import Settings
 from iterreg.lddmm.similarity import LNCC, SSD, Similarity
 from iterreg.lddmm.transform import Transform
-from iterreg.lddmm.unfolding import Watch, unfold
+from iterreg.lddmm.unfolding import unfold
 from iterreg.volume import FloatArray, Grid, Volume
 
 __all__ = ["Result", "register"]
@@ -176,7 +176,6 @@ class _Problem:
         reports: list[Mapping[str, Any]] = []
         history: list[Iteration] = []
         stopped = "iterations"
-        calm: Array | None = None
         for number, limit in enumerate(pyramid.iterations):
             smoother, momentum = self._velocity_space(
                 pyramid.velocity_spacing_mm[number] * self.scale, smoother, momentum
@@ -195,11 +194,6 @@ class _Problem:
             )
             if limit == 0:
                 continue
-            # Only the finest velocities make fields that may fold; where they nearly did, they stay calmed.
-            finest = pyramid.velocity_spacing_mm[number] == min(pyramid.velocity_spacing_mm)
-            watched = finest and settings.slope_weight > 0
-            if watched:
-                objective.calm = calm
             descent = descend(
                 objective,
                 momentum,
@@ -208,9 +202,7 @@ class _Problem:
                 step_mm=settings.optimizer.step_mm * self.scale,
                 level=number,
                 callback=callback,
-                watch=Watch(objective, self._transform(momentum, smoother)) if watched else None,
             )
-            calm = objective.calm
             momentum, stopped = descent.momentum, descent.stopped
             history += descent.history
             reports.append(_report(lattice, smoother.lattice, descent))
@@ -290,8 +282,6 @@ class _Problem:
             masks=masks,
             matrices=(matrices[0], matrices[1]),
             energy_weight=self.settings.energy_weight,
-            slope_weight=self.settings.slope_weight,
-            slope_limit=self.settings.slope_limit,
             drift_mm=_DRIFT_MM * self.scale,
             symmetric=self.settings.symmetric,
             time_steps=self.settings.time_steps,

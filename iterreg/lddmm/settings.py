@@ -141,12 +141,6 @@ class Settings:
     energy_weight
         Weight of half the squared geodesic length against the dissimilarity. *Raising* it gives smoother
         fields and less overlap.
-    slope_weight
-        Weight of the penalty ``sum(max(0, |d| - limit)^2) / 2`` on the velocity's differences d between
-        neighbours of its lattice, around places where the field comes near folding: the flow never folds, but
-        its samples on the voxel grid do where it shears strongly within a voxel. 0 leaves that to the end.
-    slope_limit
-        Change of velocity per length (for a unit of time) from which it acts.
     symmetric
         Compare both images half-way, so that swapping them inverts the field; else in the fixed image.
     time_steps
@@ -164,8 +158,6 @@ class Settings:
     """
 
     energy_weight: float = setting(3.0, minimum=0)
-    slope_weight: float = setting(10.0, minimum=0)
-    slope_limit: float = setting(0.8, above=0, maximum=100)
     symmetric: bool = True
     time_steps: int = setting(4, minimum=1, maximum=200)
     scale_to_brain: bool = True

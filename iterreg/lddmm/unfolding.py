@@ -17,23 +17,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from iterreg.field import DisplacementField
-from iterreg.kernels.flow import excess_slope, steepness
+from iterreg.kernels.flow import excess_slope
 from iterreg.kernels.jacobian import smallest_determinant
-from iterreg.lddmm.objective import Objective
 from iterreg.lddmm.transform import Transform
 
-__all__ = ["Watch", "unfold"]
+__all__ = ["unfold"]
 
 Array = NDArray[Any]
 
 _ENOUGH = 0.01
 """Determinants below this, relative to no deformation, are mended: above zero with room for rounding."""
-
-_NEAR = 0.03
-"""Determinants below this are watched while the momentum is still sought."""
-
-_GENTLE = 1.5
-"""Velocities that change by less than this a length, in a unit of time, are not looked at further."""
 
 _REACH_MM = 2.0
 _SLOPE = 1.0
@@ -101,35 +94,6 @@ def _less_steep(transform: Transform, places: Array, number: int) -> Transform:
         return transform
     step = unit.dtype.type(_STEP_MM * _FURTHER**number / largest)
     return replace(transform, momentum=transform.momentum - step * excess)
-
-
-class Watch:
-    """Looks at the field of a momentum while it is sought; where it nearly folds, the objective calms it.
-
-    Parameters
-    ----------
-    objective
-        Its `calm` is raised around every place that was ever seen to come near folding.
-    transform
-        What a momentum stands for; its own momentum is not looked at.
-    """
-
-    def __init__(self, objective: Objective, transform: Transform) -> None:
-        self._objective, self._transform = objective, transform
-
-    def __call__(self, momentum: Array) -> bool:
-        """Whether a new place was found."""
-        transform = replace(self._transform, momentum=momentum)
-        slope = float(steepness(transform.velocity).max()) / transform.lattice.spacing[0]
-        if slope < _GENTLE:
-            return False
-        near = smallest_determinant(transform.field().in_fixed_voxels()) < _NEAR
-        if not near.any():
-            return False
-        found = _around(near, transform)
-        calm = self._objective.calm
-        self._objective.calm = found if calm is None else np.maximum(found, calm)
-        return True
 
 
 def _around(places: NDArray[np.bool_], transform: Transform) -> Array:

@@ -134,7 +134,7 @@ def _print_now_and_then(now: Iteration) -> None:
         _say(
             f"level {now.level} iteration {now.iteration:3d}: energy {now.energy:.6g} = "
             f"dissimilarity {now.dissimilarity:.6g} + regularity {now.regularity:.6g} "
-            f"+ steepness {now.steepness:.6g}, step {now.step_mm:.3g} mm"
+            f"(step {now.step_mm:.3g} mm)"
         )
 
 
@@ -151,7 +151,7 @@ def _print_ending(result: Result) -> None:
     calmed = result.unfolding
     _say(
         f"geodesic distance {result.distance:.6g}; smallest determinant {calmed['smallest_determinant']:.3g} "
-        f"after {calmed['rounds']} rounds of damping, which kept {calmed['norm_kept']:.2%} of its square"
+        f"after {calmed['rounds']} rounds against folding, which kept {calmed['norm_kept']:.2%} of its square"
     )
 
 

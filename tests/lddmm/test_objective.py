@@ -69,7 +69,7 @@ class Problem:
 
     def objective(self, name: str, steps: int, **options: Any) -> Objective:
         fixed, moving = map(level, self.images)
-        given = {"energy_weight": 0.0, "slope_weight": 0.0, "slope_limit": 1.0, "drift_mm": 50.0}
+        given = {"energy_weight": 0.0, "drift_mm": 50.0}
         given |= {"symmetric": False, "weight": soft_window()}
         return Objective(
             (Channel(fixed, moving, MEASURES[name]()),), IMAGE, SMOOTHER,
@@ -239,7 +239,7 @@ def test_channels_add_by_their_shares(problem: Problem) -> None:
     def evaluate(channels: tuple[Channel, ...]) -> Any:
         objective = Objective(
             channels, IMAGE, SMOOTHER, weight=soft_window(), masks=(None, None), matrices=(EYE, EYE),
-            energy_weight=1.0, slope_weight=0.0, slope_limit=1.0, drift_mm=50.0,
+            energy_weight=1.0, drift_mm=50.0,
             symmetric=False, time_steps=2,
         )  # fmt: skip
         return objective.evaluate(problem.momentum, problem.velocity)
@@ -263,35 +263,10 @@ def test_masks_are_carried_along(problem: Problem) -> None:
     for masks, weight in (((level(mask), None), mask), ((None, level(mask)), carried)):
         objective = Objective(
             (Channel(fixed, moving, SSD()),), IMAGE, SMOOTHER, weight=soft_window(), masks=masks,
-            matrices=(EYE, EYE), energy_weight=1.0, slope_weight=0.0, slope_limit=1.0, drift_mm=50.0,
+            matrices=(EYE, EYE), energy_weight=1.0, drift_mm=50.0,
             symmetric=False,
             time_steps=steps,
         )  # fmt: skip
         expected = 0.5 * (soft_window() * weight * (problem.images[0] - warped) ** 2).sum()
         found = objective.evaluate(problem.momentum, problem.velocity)
         assert found.dissimilarity == pytest.approx(expected, rel=1e-10)
-
-
-def test_steep_velocities_cost_where_they_are_to_be_calm(problem: Problem) -> None:
-    """The penalty is a function of the velocity: along w its slope is minus what it adds to the force."""
-    calm = np.zeros(VELOCITY.shape)
-    calm[: VELOCITY.shape[0] // 2] = 1
-
-    def evaluate(momentum: Array) -> Any:
-        objective = problem.objective("ssd", 2, slope_weight=7.0, slope_limit=0.05)
-        objective.calm = calm
-        return objective.evaluate(momentum, SMOOTHER(momentum))
-
-    found = evaluate(problem.momentum)
-    plain = problem.objective("ssd", 2).evaluate(problem.momentum, problem.velocity)
-    assert found.energy - plain.energy > 1
-    away = np.stack([map_coordinates(m, np.indices(m.shape) + 1.0, order=1) for m in problem.momentum])
-    ends = [
-        evaluate(problem.momentum + by * away).energy
-        - problem.objective("ssd", 2)
-        .evaluate(problem.momentum + by * away, SMOOTHER(problem.momentum + by * away))
-        .energy
-        for by in (1e-4, -1e-4)
-    ]
-    promised = -inner(found.force - plain.force, SMOOTHER(away))
-    assert promised == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-4)

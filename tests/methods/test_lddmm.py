@@ -230,7 +230,7 @@ def test_the_sidecar_tells_how_it_went(done: Done) -> None:
     assert {len(column) for column in history.values()} == {sum(v["iterations"] for v in details["levels"])}
     for number, level in enumerate(details["levels"]):
         chosen = [i for i, which in enumerate(history["level"]) if which == number]
-        terms = ("dissimilarity", "regularity", "steepness")
+        terms = ("dissimilarity", "regularity")
         energies = [sum(history[term][i] for term in terms) for i in chosen]
         assert energies[0] == pytest.approx(level["energy"][0], rel=1e-4)
         assert min(energies) == pytest.approx(level["energy"][1], rel=1e-4)
@@ -308,7 +308,7 @@ def test_the_doctor_finds_it_healthy() -> None:
 
 def test_a_long_history_is_thinned() -> None:
     """What a child answers must fit into one packet."""
-    entries = [Iteration(0, number, 1 / 3, 2 / 3, 1 / 7, step_mm=0.1) for number in range(7001)]
+    entries = [Iteration(0, number, 1 / 3, 2 / 3, step_mm=0.1) for number in range(7001)]
     history = lddmm._history(entries)
     assert history["iteration"][:3] == [0, 4, 8]
     assert len(json.dumps(history)) < 100_000
