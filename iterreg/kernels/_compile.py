@@ -124,7 +124,7 @@ def _private_directory() -> Path | None:
 
 def _compile(compiled: Any, types: tuple[Any, ...]) -> None:
     """Compile, or load from the disk cache, one specialisation."""
-    with _one_process(compiled.stats.cache_path):
+    with _one_process(compiled.stats.cache_path), _short_vectors():
         try:
             compiled.compile(types)
         except Exception:
@@ -137,6 +137,20 @@ def _compile(compiled: Any, types: tuple[Any, ...]) -> None:
                 except BaseException:
                     compiled._cache = cache
                     raise
+
+
+@contextlib.contextmanager
+def _short_vectors() -> Iterator[None]:
+    """Let the compiler join what is done alike to neighbouring numbers, the components of a vector.
+
+    numba leaves this pass of LLVM's off for everybody; flows are a third faster with it.
+    """
+    before = config.SLP_VECTORIZE
+    config.SLP_VECTORIZE = 1
+    try:
+        yield
+    finally:
+        config.SLP_VECTORIZE = before
 
 
 @contextlib.contextmanager

@@ -21,40 +21,79 @@ Array = NDArray[Any]
 
 
 @helper
-def _sample_row(flat, shape, at, k0, k1, out):
-    """Sample three components at points k0 up to k1 of a row, held constant beyond the border.
+def _pack(x, y, z, out):
+    """Put three rows' numbers side by side, (n, 4): what is looked up at a place then lies together."""
+    for k in range(x.size):
+        out[k, 0] = x[k]
+        out[k, 1] = y[k]
+        out[k, 2] = z[k]
+        out[k, 3] = 0.0
 
-    `flat` is the field with its spatial axes in one; `at` and `out` are (3, N). Unsigned indices and one
-    flat axis let the compiler fetch many points at once.
+
+@helper
+def _between(flat, p, q, r, s, c, x, y, z):
+    """One component between the eight corners at p, q, r, s and their successors."""
+    one = np.uint32(1)
+    a = flat[p, c] + (flat[p + one, c] - flat[p, c]) * z
+    b = flat[q, c] + (flat[q + one, c] - flat[q, c]) * z
+    d = flat[r, c] + (flat[r + one, c] - flat[r, c]) * z
+    e = flat[s, c] + (flat[s + one, c] - flat[s, c]) * z
+    f = a + (b - a) * y
+    g = d + (e - d) * y
+    return f + (g - f) * x
+
+
+@helper
+def _sample_row(flat, shape, at, out):
+    """Sample packed vectors at a row of points, held constant beyond the border.
+
+    `flat` is the field with its spatial axes in one, (points, 4); `at` and `out` are (n, 4). The four
+    components are written out one by one, so that the compiler makes one vector of them.
     """
     nx, ny, nz = shape
-    one = np.float32(1.0)
-    next_y = np.uint32(nz)
-    next_x = np.uint32(ny * nz)
-    for k in range(k0, k1):
-        x = min(max(at[0, k], np.float32(0.0)), np.float32(nx - 1))
-        y = min(max(at[1, k], np.float32(0.0)), np.float32(ny - 1))
-        z = min(max(at[2, k], np.float32(0.0)), np.float32(nz - 1))
-        i = min(np.int32(x), np.int32(nx - 2))
-        j = min(np.int32(y), np.int32(ny - 2))
-        m = min(np.int32(z), np.int32(nz - 2))
-        fx = x - np.float32(i)
-        fy = y - np.float32(j)
-        fz = z - np.float32(m)
-        gz = one - fz
-        a = (one - fx) * (one - fy)
-        b = (one - fx) * fy
-        c = fx * (one - fy)
-        d = fx * fy
-        p = np.uint32((i * np.int32(ny) + j) * np.int32(nz) + m)
+    real = at.dtype.type
+    zero, end_x, end_y, end_z = real(0.0), real(nx - 1), real(ny - 1), real(nz - 1)
+    top_x, top_y, top_z = np.int32(nx - 2), np.int32(ny - 2), np.int32(nz - 2)
+    rows, columns = np.int32(ny), np.int32(nz)
+    next_y, next_x = np.uint32(nz), np.uint32(ny * nz)
+    for k in range(out.shape[0]):
+        x = min(max(at[k, 0], zero), end_x)
+        y = min(max(at[k, 1], zero), end_y)
+        z = min(max(at[k, 2], zero), end_z)
+        i = min(np.int32(x), top_x)
+        j = min(np.int32(y), top_y)
+        m = min(np.int32(z), top_z)
+        x -= real(i)
+        y -= real(j)
+        z -= real(m)
+        p = np.uint32((i * rows + j) * columns + m)
         q = p + next_y
         r = p + next_x
         s = r + next_y
-        p1, q1, r1, s1 = p + np.uint32(1), q + np.uint32(1), r + np.uint32(1), s + np.uint32(1)
-        for e in range(3):
-            out[e, k] = gz * (a * flat[e, p] + b * flat[e, q] + c * flat[e, r] + d * flat[e, s]) + fz * (
-                a * flat[e, p1] + b * flat[e, q1] + c * flat[e, r1] + d * flat[e, s1]
-            )
+        v0 = _between(flat, p, q, r, s, np.uint32(0), x, y, z)
+        v1 = _between(flat, p, q, r, s, np.uint32(1), x, y, z)
+        v2 = _between(flat, p, q, r, s, np.uint32(2), x, y, z)
+        v3 = _between(flat, p, q, r, s, np.uint32(3), x, y, z)
+        out[k, 0] = v0
+        out[k, 1] = v1
+        out[k, 2] = v2
+        out[k, 3] = v3
+
+
+@helper
+def _start(i, j, k0, displacement, out):
+    """Where the points of a row from `k0` on stand; `displacement` is (3, n), `out` (n, 4)."""
+    real = out.dtype.type
+    for k in range(out.shape[0]):
+        out[k, 0] = real(i) + displacement[0, k]
+        out[k, 1] = real(j) + displacement[1, k]
+        out[k, 2] = real(k0 + k) + displacement[2, k]
+
+
+@helper
+def _ahead(here, velocity, step, out):
+    for k in range(out.size):
+        out[k] = here[k] + step * velocity[k]
 
 
 @kernel
@@ -82,43 +121,38 @@ def trace(
     """
     _, nx, ny, nz = displacement.shape
     shape = (nx, ny, nz)
-    flat = velocity.reshape(3, nx * ny * nz)
+    packed = np.empty((nx, ny, nz, 4), velocity.dtype)
+    for i in prange(nx):
+        for j in range(ny):
+            _pack(velocity[0, i, j], velocity[1, i, j], velocity[2, i, j], packed[i, j])
+    flat = packed.reshape(nx * ny * nz, 4)
     out = np.empty((3, nx, ny, nz), displacement.dtype)
     h = displacement.dtype.type(step)
     half = displacement.dtype.type(0.5 * step)
     for i in prange(nx):
-        here = np.empty((3, nz), displacement.dtype)
-        middle = np.empty((3, nz), displacement.dtype)
-        v = np.empty((3, nz), displacement.dtype)
+        lines = np.zeros((3, nz, 4), displacement.dtype)
         for j in range(ny):
-            k0, k1 = spans[i, j, 0], spans[i, j, 1]
             for c in range(3):
-                for k in range(k0):
-                    out[c, i, j, k] = displacement[c, i, j, k]
-                for k in range(k1, nz):
-                    out[c, i, j, k] = displacement[c, i, j, k]
-            for k in range(k0, k1):
-                here[0, k] = np.float32(i) + displacement[0, i, j, k]
-                here[1, k] = np.float32(j) + displacement[1, i, j, k]
-                here[2, k] = np.float32(k) + displacement[2, i, j, k]
+                out[c, i, j] = displacement[c, i, j]
+            k0, k1 = spans[i, j, 0], spans[i, j, 1]
+            n = k1 - k0
+            if n <= 0:
+                continue
+            here, middle, v = lines[0, :n], lines[1, :n], lines[2, :n]
+            here_flat, middle_flat, v_flat = here.reshape(4 * n), middle.reshape(4 * n), v.reshape(4 * n)
+            _start(i, j, k0, displacement[:, i, j, k0:k1], here)
             for substep in range(substeps):
                 if substep == 0 and at_rest:
-                    for c in range(3):
-                        for k in range(k0, k1):
-                            v[c, k] = velocity[c, i, j, k]
+                    _ahead(here_flat, packed[i, j, k0:k1].reshape(4 * n), half, middle_flat)
                 else:
-                    _sample_row(flat, shape, here, k0, k1, v)
-                for c in range(3):
-                    for k in range(k0, k1):
-                        middle[c, k] = here[c, k] + half * v[c, k]
-                _sample_row(flat, shape, middle, k0, k1, v)
-                for c in range(3):
-                    for k in range(k0, k1):
-                        here[c, k] += h * v[c, k]
-            for k in range(k0, k1):
-                out[0, i, j, k] = here[0, k] - np.float32(i)
-                out[1, i, j, k] = here[1, k] - np.float32(j)
-                out[2, i, j, k] = here[2, k] - np.float32(k)
+                    _sample_row(flat, shape, here, v)
+                    _ahead(here_flat, v_flat, half, middle_flat)
+                _sample_row(flat, shape, middle, v)
+                _ahead(here_flat, v_flat, h, here_flat)
+            for k in range(n):
+                out[0, i, j, k0 + k] = here[k, 0] - np.float32(i)
+                out[1, i, j, k0 + k] = here[k, 1] - np.float32(j)
+                out[2, i, j, k0 + k] = here[k, 2] - np.float32(k0 + k)
     return out
 
 
@@ -173,40 +207,47 @@ def carry_momentum(momentum: Array, displacement: Array, spans: Array) -> Array:
     (3, X, Y, Z), zero on the outermost layer.
     """
     _, nx, ny, nz = displacement.shape
+    shape = (nx, ny, nz)
+    packed = np.empty((nx, ny, nz, 4), momentum.dtype)
+    for i in prange(nx):
+        for j in range(ny):
+            _pack(momentum[0, i, j], momentum[1, i, j], momentum[2, i, j], packed[i, j])
+    flat = packed.reshape(nx * ny * nz, 4)
     out = np.zeros((3, nx, ny, nz), displacement.dtype)
     half = np.float32(0.5)
     one = np.float32(1.0)
-    shape = (nx, ny, nz)
-    flat = momentum.reshape(3, nx * ny * nz)
-    u = displacement
     for i in prange(1, nx - 1):
-        at = np.empty((3, nz), displacement.dtype)
-        m = np.empty((3, nz), displacement.dtype)
+        lines = np.zeros((2, nz, 4), displacement.dtype)
         for j in range(1, ny - 1):
             k0, k1 = max(spans[i, j, 0], 1), min(spans[i, j, 1], nz - 1)
-            for k in range(k0, k1):
-                at[0, k] = np.float32(i) + u[0, i, j, k]
-                at[1, k] = np.float32(j) + u[1, i, j, k]
-                at[2, k] = np.float32(k) + u[2, i, j, k]
-            _sample_row(flat, shape, at, k0, k1, m)
-            for k in range(k0, k1):
-                a00 = one + half * (u[0, i + 1, j, k] - u[0, i - 1, j, k])
-                a01 = half * (u[0, i, j + 1, k] - u[0, i, j - 1, k])
-                a02 = half * (u[0, i, j, k + 1] - u[0, i, j, k - 1])
-                a10 = half * (u[1, i + 1, j, k] - u[1, i - 1, j, k])
-                a11 = one + half * (u[1, i, j + 1, k] - u[1, i, j - 1, k])
-                a12 = half * (u[1, i, j, k + 1] - u[1, i, j, k - 1])
-                a20 = half * (u[2, i + 1, j, k] - u[2, i - 1, j, k])
-                a21 = half * (u[2, i, j + 1, k] - u[2, i, j - 1, k])
-                a22 = one + half * (u[2, i, j, k + 1] - u[2, i, j, k - 1])
+            n = k1 - k0
+            if n <= 0:
+                continue
+            u = displacement[:, i, j, k0:k1]
+            _start(i, j, k0, u, lines[0, :n])
+            m = lines[1, :n]
+            _sample_row(flat, shape, lines[0, :n], m)
+            before, after = displacement[:, i - 1, j, k0:k1], displacement[:, i + 1, j, k0:k1]
+            under, over = displacement[:, i, j - 1, k0:k1], displacement[:, i, j + 1, k0:k1]
+            left, right = displacement[:, i, j, k0 - 1 : k1 - 1], displacement[:, i, j, k0 + 1 : k1 + 1]
+            for k in range(n):
+                a00 = one + half * (after[0, k] - before[0, k])
+                a01 = half * (over[0, k] - under[0, k])
+                a02 = half * (right[0, k] - left[0, k])
+                a10 = half * (after[1, k] - before[1, k])
+                a11 = one + half * (over[1, k] - under[1, k])
+                a12 = half * (right[1, k] - left[1, k])
+                a20 = half * (after[2, k] - before[2, k])
+                a21 = half * (over[2, k] - under[2, k])
+                a22 = one + half * (right[2, k] - left[2, k])
                 det = (
                     a00 * (a11 * a22 - a12 * a21)
                     - a01 * (a10 * a22 - a12 * a20)
                     + a02 * (a10 * a21 - a11 * a20)
                 )
-                out[0, i, j, k] = det * (a00 * m[0, k] + a10 * m[1, k] + a20 * m[2, k])
-                out[1, i, j, k] = det * (a01 * m[0, k] + a11 * m[1, k] + a21 * m[2, k])
-                out[2, i, j, k] = det * (a02 * m[0, k] + a12 * m[1, k] + a22 * m[2, k])
+                out[0, i, j, k0 + k] = det * (a00 * m[k, 0] + a10 * m[k, 1] + a20 * m[k, 2])
+                out[1, i, j, k0 + k] = det * (a01 * m[k, 0] + a11 * m[k, 1] + a21 * m[k, 2])
+                out[2, i, j, k0 + k] = det * (a02 * m[k, 0] + a12 * m[k, 1] + a22 * m[k, 2])
     return out
 
 

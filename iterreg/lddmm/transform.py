@@ -82,10 +82,15 @@ class Transform:
             return None, whole
         return shoot_apart(self.momentum, self.smoother, steps=self.time_steps // 2, velocity=self.velocity)
 
+    @cached_property
+    def _back(self) -> Array | None:
+        """From the fixed image to where the momentum stands; None where that is the fixed image itself."""
+        to_fixed, _ = self._paths
+        return None if to_fixed is None else to_fixed.backward()
+
     def displacement(self) -> Array:
         """(3, x, y, z) lattice spacings: from the fixed image to the moving one."""
-        to_fixed, to_moving = self._paths
-        return to_moving.forward(None if to_fixed is None else to_fixed.backward())
+        return self._paths[1].forward(self._back)
 
     def inverse_displacement(self) -> Array:
         """(3, x, y, z) lattice spacings: from the moving image to the fixed one, both in the fixed frame."""
@@ -95,8 +100,7 @@ class Transform:
 
     def to_meeting(self) -> Array:
         """(3, x, y, z) lattice spacings: from the fixed image to where the momentum stands."""
-        to_fixed, _ = self._paths
-        return np.zeros_like(self.momentum) if to_fixed is None else to_fixed.backward()
+        return np.zeros_like(self.momentum) if self._back is None else self._back
 
     def field(self) -> DisplacementField:
         """The map from fixed to moving voxels."""

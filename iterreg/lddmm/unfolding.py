@@ -69,31 +69,33 @@ def unfold(transform: Transform) -> tuple[Transform, DisplacementField, Mapping[
             break
         places = _around(determinant < _ENOUGH, transform)
         if rounds < _GENTLE_ROUNDS:
-            for step in range(_STEPS * rounds, _STEPS * (rounds + 1)):
-                transform = _less_steep(transform, places, step)
+            momentum = _less_steep(transform, places, _STEPS * rounds)
         else:
             damping = np.float32(min(_DAMPING * _HARDER ** (rounds - _GENTLE_ROUNDS), 0.8))
-            transform = replace(transform, momentum=transform.momentum * (1 - damping * places))
+            momentum = transform.momentum * (1 - damping * places)
+        transform = replace(transform, momentum=momentum)
     kept = (transform.distance / before) ** 2 if before > 0 else 1.0
     return transform, field, {"rounds": rounds, "norm_kept": kept, "smallest_determinant": lowest}
 
 
-def _less_steep(transform: Transform, places: Array, number: int) -> Transform:
-    """A step down the excess of slopes at some places, the steepest first.
+def _less_steep(transform: Transform, places: Array, first: int) -> Array:
+    """The momentum after some steps down the excess of slopes at some places, the steepest first.
 
-    It takes momentum from one side of a place and gives it to the other, so that what lies around hardly
+    They take momentum from one side of a place and give it to the other, so that what lies around hardly
     moves. To damp the momentum there, which is the last resort, moves much more: it is made of large parts
     that cancel each other.
     """
-    unit = transform.momentum.dtype.type(1.0 / transform.lattice.spacing[0])
-    limit = max(_LEAST_SLOPE, _SLOPE * _SLOPE_FALLS**number)
-    _, excess = excess_slope(transform.velocity * unit, places, limit)
-    change = transform.smoother(excess)
-    largest = float(np.sqrt(np.einsum("cxyz,cxyz->xyz", change, change).max()))
-    if not largest > 0:
-        return transform
-    step = unit.dtype.type(_STEP_MM * _FURTHER**number / largest)
-    return replace(transform, momentum=transform.momentum - step * excess)
+    momentum, velocity = transform.momentum, transform.velocity
+    unit = momentum.dtype.type(1.0 / transform.lattice.spacing[0])
+    for number in range(first, first + _STEPS):
+        limit = max(_LEAST_SLOPE, _SLOPE * _SLOPE_FALLS**number)
+        _, excess = excess_slope(velocity * unit, places, limit)
+        change = transform.smoother(excess)
+        largest = float(np.sqrt(np.einsum("cxyz,cxyz->xyz", change, change).max()))
+        if largest > 0:
+            step = unit.dtype.type(_STEP_MM * _FURTHER**number / largest)
+            momentum, velocity = momentum - step * excess, velocity - step * change
+    return momentum
 
 
 def _around(places: NDArray[np.bool_], transform: Transform) -> Array:
