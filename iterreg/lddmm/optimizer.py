@@ -17,6 +17,9 @@ __all__ = ["Descent", "Iteration", "descend"]
 
 Array = NDArray[Any]
 
+_UPHILL = 0.01
+"""Share of the lowest energy by which an iterate may exceed it: momentum may carry it up."""
+
 _SMALLEST_STEP = 0.02
 """Share of the first trust radius below which a level has converged."""
 
@@ -80,7 +83,8 @@ def descend(
 
     The gradient of the energy in the velocity space is ``weight v - K f``. The force is first evened out in
     space; then the largest vector it makes, not its norm, is scaled to the trust radius, for what must stay
-    small is how far a voxel moves. An iterate that raises the energy is taken back and the radius halved.
+    small is how far a voxel moves. An iterate that clearly raises the energy is taken back and the radius
+    halved.
 
     Parameters
     ----------
@@ -108,7 +112,7 @@ def descend(
         history.append(now)
         if callback is not None:
             callback(now)
-        if best is not None and not found.energy <= best[2].energy:
+        if best is not None and not found.energy <= best[2].energy * (1 + _UPHILL):
             momentum, velocity, found = best
             radius *= 0.5
             update, update_velocity = np.zeros_like(momentum), np.zeros_like(momentum)
@@ -116,7 +120,8 @@ def descend(
                 stopped = "small steps"
                 break
         else:
-            best = (momentum, velocity, found)
+            if best is None or found.energy <= best[2].energy:
+                best = (momentum, velocity, found)
             energies.append(found.energy)
             if _settled(energies, settings):
                 stopped = "converged"
