@@ -122,7 +122,7 @@ def descend(
         else:
             if best is None or found.energy <= best[2].energy:
                 best = (momentum, velocity, found)
-            energies.append(found.energy)
+            energies.append(best[2].energy)
             if _settled(energies, settings):
                 stopped = "converged"
                 break
