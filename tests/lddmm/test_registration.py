@@ -158,6 +158,7 @@ def test_identical_images_give_the_identity(
 ) -> None:
     """LNCC's epsilon favours strong contrast: of two images at one place the moving one gains a little."""
     settings = settings_of(symmetric=symmetric, similarity=Measure(name, radius_mm=(4.0,)))
+    settings = replace(settings, pyramid=replace(settings.pyramid, iterations=(25, 30, 60)))
     result = register(pair.moving, pair.moving, settings)
     assert np.abs(result.field.vectors).max() < largest
     assert np.abs(result.field.vectors).mean() < 0.1 * largest + 0.01
