@@ -453,8 +453,9 @@ def summary(method: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _medians(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Pair -> median CPU and wall seconds of its repeats."""
-    pairs = list(dict.fromkeys(row["pair"] for row in rows))
+    """Pair -> median CPU and wall seconds of its repeats, once it has them all."""
+    found = [row["pair"] for row in rows]
+    pairs = [pair for pair in dict.fromkeys(found) if found.count(pair) >= REPEATS]
     return {
         pair: (
             median(row["cpu_s"] for row in rows if row["pair"] == pair),

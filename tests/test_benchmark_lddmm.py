@@ -74,7 +74,9 @@ def test_the_table_and_the_figure(bench: ModuleType, tmp_path: Path) -> None:
     rows = [row("eight", "lumir", pair, dice=0.65 + 0.01 * n) for n, pair in enumerate(PAIRS[:2])]
     rows += [row("eight", "greedy", pair, dice=0.64, cpu_s=100.0) for pair in PAIRS[:2]]
     rows += [row("two", "lumir", PAIRS[0], cpu_s=cpu) for cpu in (10.0, 50.0, 12.0)]
-    rows += [row("two", "greedy", PAIRS[0], cpu_s=120.0), row("single", "lumir", PAIRS[0], cpu_s=11.0)]
+    rows += [row("two", "greedy", PAIRS[0], cpu_s=cpu) for cpu in (110.0, 130.0, 120.0)]
+    rows += [row("two", "lumir", PAIRS[1], cpu_s=99.0)]  # a median of one is none
+    rows += [row("single", "lumir", PAIRS[0], cpu_s=11.0)]
     rows += [row("fine", "lumir", "finer", cpu_s=48.0, peak_mib=2000.0)]
     rows += [row("sweep", "lumir", PAIRS[0], iterations=f"x{n}", cpu_s=float(n)) for n in (1, 2)]
     bench.report({str(n): one for n, one in enumerate(rows)}, tmp_path)
