@@ -41,7 +41,7 @@ _LEAST_SLOPE = 0.2
 _STEP_MM = 0.2
 _FURTHER = 1.1
 _STEPS = 2
-"""Steps between looks: to look is to shoot the geodesic anew, which takes five times as long as a step."""
+"""Steps between looks: to look is to shoot the geodesic anew, which takes several times as long as a step."""
 
 _GENTLE_ROUNDS = 20
 _DAMPING = 0.15
