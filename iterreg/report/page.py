@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import iterreg
@@ -23,9 +24,6 @@ from iterreg.report.tabulating import Cell, TableView, by_scope, effects, overvi
 from iterreg.report.words import costs, count, number, sentences
 from iterreg.statistics.comparison import Comparison
 from iterreg.statistics.measures import measure_named
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Page", "ranking_of", "render"]
 
@@ -110,7 +108,11 @@ def _content(page: Page) -> dict[str, Any]:
         "colours": _colours(runs + [name for name in names if name not in runs]),
         "lead": lead,
         "said": said,
-        "notes": [*page.notes, *map(_sentence, comparison.notes if comparison else ())],
+        "notes": [
+            *page.notes,
+            *map(_sentence, comparison.notes if comparison else ()),
+            *_background(results),
+        ],
         "overview": overview(comparison, results, pairs),
         "figures": shown,
         "more_figures": [one for one in figures if one not in shown],
@@ -156,6 +158,20 @@ def _folding(page: Page) -> Iterator[str]:
         said = ", ".join(f"{run} up to {number(value, 3)} % of a brain" for run, value in folding.items())
         others = "" if len(folding) == len(worst) else "; the others fold none"
         yield f"Folding (central differences): {said}{others}."
+
+
+def _background(results: Sequence[Results]) -> Iterator[str]:
+    """Challenges that list label 0 average over the background too: nobody would guess."""
+    means = {}
+    for one in results:
+        if any(0 in labels for labels in one.dice.values()):
+            of_cases = [[dice for label, dice in labels.items() if label] for labels in one.dice.values()]
+            known = [float(np.mean(dice)) for dice in of_cases if dice]
+            if known:
+                means[one.entry.name] = float(np.mean(known))
+    if means:
+        said = ", ".join(f"{name} {number(value)}" for name, value in means.items())
+        yield f"The evaluation counts the background (label 0) as a label. Mean Dice without it: {said}."
 
 
 def _not_run(missing: Sequence[Failure]) -> Iterator[str]:

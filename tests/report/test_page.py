@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -113,6 +114,25 @@ def test_published_rows_are_marked(page: Path) -> None:
     text = page.read_text()
     assert "SITReg (v2) (published)" in text
     assert "published rows are means of" in text.lower() or "Published rows are means of" in text
+
+
+def test_says_when_the_background_counts_as_a_label(report: Any, runs: Any) -> None:
+    """LUMIR's protocols average over label 0 too; what is left without it stands beside."""
+    text = report(runs.deep, "--protocol", "lumir25").read_text()
+    found = next(runs.deep.parent.rglob("deep*scores/labels.csv"))
+    with found.open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["dice"]]
+    assert "0" in {row["label"] for row in rows}
+    cases = {row["case"] for row in rows}
+    of_cases = [
+        np.mean([float(row["dice"]) for row in rows if row["case"] == case and row["label"] != "0"])
+        for case in cases
+    ]
+    assert f"Mean Dice without it: deep {np.mean(of_cases):.4f}." in text
+
+
+def test_is_silent_where_the_background_does_not_count(report: Any, runs: Any) -> None:
+    assert "counts the background" not in report(runs.deep, "--protocol", "learn2reg").read_text()
 
 
 # -- size ---------------------------------------------------------------------------------------------------
