@@ -46,6 +46,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from iterreg.methods.lddmm import LDDMM
+
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "iterreg"
 STAGES = ("two", "eight", "cold", "single", "sweep", "fine")
@@ -247,7 +249,8 @@ def measured(
     """Run Python code to its end: what it cost, and what it said."""
     count = {"NUMBA_NUM_THREADS": str(threads), "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads)}
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    environment = {**os.environ, **count, **one, "NUMBA_CACHE_DIR": str(cache)}
+    own = LDDMM().environment(threads) if program == OURS else {}
+    environment = {**os.environ, **count, **one, **own, "NUMBA_CACHE_DIR": str(cache)}
     load, began = os.getloadavg()[0], time.monotonic()
     child = subprocess.Popen(
         [sys.executable, "-c", program, *arguments],

@@ -1,6 +1,6 @@
 """Steps of a flow on a lattice: tracing points along a velocity, carrying momentum along a map.
 
-All vectors are (3, X, Y, Z) in lattice units, float32 or float64. Between lattice points they
+All vectors are (3, X, Y, Z), float32 or float64, places in lattice units. Between lattice points they
 are trilinear, beyond the border constant: the velocity *is* that interpolant, a Lipschitz field whose flow
 cannot fold. *Spans*, (X, Y, 2) int32, say which points of each row matter: from the first number up to, not
 including, the second.
@@ -98,20 +98,21 @@ def _ahead(here, velocity, step, out):
 
 @kernel
 def trace(
-    velocity: Array, displacement: Array, at_rest: bool, step: float, substeps: int, spans: Array
+    velocity: Array, displacement: Array, at_rest: bool, duration: float, substeps: Array, spans: Array
 ) -> Array:
     """Move points along a velocity by the midpoint rule: ``q = p + u(p)``, ``q + step v(q + step v(q) / 2)``.
 
     Parameters
     ----------
     velocity, displacement
-        (3, X, Y, Z), lattice units.
+        (3, X, Y, Z); the displacement in lattice units.
     at_rest
-        Whether the displacement is zero: the velocity is known there without looking.
-    step
-        Time of one substep; negative to go back.
+        Whether the displacement is zero, whatever its array holds: the velocity is known there without a
+        look.
+    duration
+        How long to follow the velocity; negative to go back. Their product is in lattice units.
     substeps
-        How many to take.
+        (X, Y) int32: into how many substeps of equal length each row cuts it.
     spans
         Which points are moved; the others stay where they stand.
 
@@ -127,21 +128,24 @@ def trace(
             _pack(velocity[0, i, j], velocity[1, i, j], velocity[2, i, j], packed[i, j])
     flat = packed.reshape(nx * ny * nz, 4)
     out = np.empty((3, nx, ny, nz), displacement.dtype)
-    h = displacement.dtype.type(step)
-    half = displacement.dtype.type(0.5 * step)
     for i in prange(nx):
         lines = np.zeros((3, nz, 4), displacement.dtype)
         for j in range(ny):
             for c in range(3):
-                out[c, i, j] = displacement[c, i, j]
+                if at_rest:
+                    out[c, i, j] = 0
+                else:
+                    out[c, i, j] = displacement[c, i, j]
             k0, k1 = spans[i, j, 0], spans[i, j, 1]
             n = k1 - k0
             if n <= 0:
                 continue
             here, middle, v = lines[0, :n], lines[1, :n], lines[2, :n]
             here_flat, middle_flat, v_flat = here.reshape(4 * n), middle.reshape(4 * n), v.reshape(4 * n)
-            _start(i, j, k0, displacement[:, i, j, k0:k1], here)
-            for substep in range(substeps):
+            _start(i, j, k0, out[:, i, j, k0:k1], here)
+            h = displacement.dtype.type(duration / substeps[i, j])
+            half = displacement.dtype.type(0.5 * duration / substeps[i, j])
+            for substep in range(substeps[i, j]):
                 if substep == 0 and at_rest:
                     _ahead(here_flat, packed[i, j, k0:k1].reshape(4 * n), half, middle_flat)
                 else:
@@ -156,39 +160,47 @@ def trace(
     return out
 
 
+@helper
+def _differences(row, beside, out):
+    """Add to `out` by how much two rows differ."""
+    for k in range(out.size):
+        out[k] += abs(beside[k] - row[k])
+
+
 @kernel
-def steepness(velocity: Array) -> Array:
+def steepness(velocity: Array) -> tuple[Array, Array]:
     """Largest change of a velocity between neighbours: a bound of its trilinear interpolant's slope.
 
     Parameters
     ----------
     velocity
-        (3, X, Y, Z), lattice units.
+        (3, X, Y, Z).
 
     Returns
     -------
-    (X,) largest sum over the components' absolute differences along one axis, in each slab.
+    slope
+        (X, Y) of each row: the largest sum over the components' absolute differences along one axis, to the
+        next point.
+    speed
+        (X,) of each slab: the largest absolute component.
     """
     _, nx, ny, nz = velocity.shape
-    out = np.zeros(nx, velocity.dtype)
+    slope = np.zeros((nx, ny), velocity.dtype)
+    speed = np.zeros(nx, velocity.dtype)
     for i in prange(nx):
-        worst = velocity.dtype.type(0.0)
         a = min(i + 1, nx - 1)
+        sums = np.zeros((3, nz), velocity.dtype)
         for j in range(ny):
             b = min(j + 1, ny - 1)
-            for k in range(nz):
-                c = min(k + 1, nz - 1)
-                x = velocity.dtype.type(0.0)
-                y = velocity.dtype.type(0.0)
-                z = velocity.dtype.type(0.0)
-                for q in range(3):
-                    here = velocity[q, i, j, k]
-                    x += abs(velocity[q, a, j, k] - here)
-                    y += abs(velocity[q, i, b, k] - here)
-                    z += abs(velocity[q, i, j, c] - here)
-                worst = max(worst, x, y, z)
-        out[i] = worst
-    return out
+            sums[:] = 0
+            for c in range(3):
+                row = velocity[c, i, j]
+                _differences(row, velocity[c, a, j], sums[0])
+                _differences(row, velocity[c, i, b], sums[1])
+                _differences(row[: nz - 1], row[1:], sums[2, : nz - 1])
+                speed[i] = max(speed[i], row.max(), -row.min())
+            slope[i, j] = max(sums[0].max(), sums[1].max(), sums[2].max())
+    return slope, speed
 
 
 @kernel

@@ -6,16 +6,19 @@ carried along the flow (Euler-Poincare equation; Vialard et al., IJCV 2012)::
     m_t = det(D psi_t) (D psi_t)^T m_0(psi_t),    v_t = K m_t,    psi_t = (phi_t)^-1
 
 so that ``<m_t, v_t>`` never changes. Here the velocity is constant over a step, and each step of the map is
-integrated by the midpoint rule in as many substeps as keep it invertible.
+integrated by the midpoint rule in as many substeps as keep it invertible, place by place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from iterreg.kernels import flow as kernels
 from iterreg.lddmm.lattice import whole_rows
@@ -30,16 +33,18 @@ _STEEPEST = 0.7
 place by at most s + s^2 / 2 of its distance: less than all of it, so that the substep cannot fold."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Geodesic:
     """The velocities of a flow.
 
     Attributes
     ----------
     velocities
-        One (3, x, y, z) array for each step, in lattice spacings for a unit of time.
+        One (3, x, y, z) array for each step, in units of length for a unit of time.
     step
-        Time of a step.
+        Time of a step; negative to go back in time.
+    spacing
+        The unit of length, between lattice points.
     first
         The displacements of lattice points one step ahead and one step back along the first velocity, where
         they are known already.
@@ -50,6 +55,7 @@ class Geodesic:
 
     velocities: tuple[Array, ...]
     step: float
+    spacing: float = 1.0
     first: tuple[Array, Array] | None = None
     spans: Array | None = None
 
@@ -62,14 +68,31 @@ class Geodesic:
             (3, x, y, z) lattice spacings: where the points stand already; the points themselves if None.
         """
         if start is None and self.first is not None:
-            return _trace(self.velocities[1:], self.step, self.first[0], self.spans)
-        return _trace(self.velocities, self.step, start, self.spans)
+            return self._trace(range(1, len(self.velocities)), self.step, self.first[0])
+        return self._trace(range(len(self.velocities)), self.step, start)
 
     def backward(self, start: Array | None = None) -> Array:
         """Displacement of lattice points from the end to the start of the flow; `start` as in `forward`."""
         if start is None and self.first is not None and len(self.velocities) == 1:
             return self.first[1]
-        return _trace(self.velocities[::-1], -self.step, start, self.spans)
+        return self._trace(reversed(range(len(self.velocities))), -self.step, start)
+
+    @cached_property
+    def _steepness(self) -> tuple[tuple[Array, Array], ...]:
+        return tuple(kernels.steepness(velocity) for velocity in self.velocities)
+
+    def _trace(self, order: Iterable[int], step: float, moved: Array | None) -> Array:
+        _, x, y, z = self.velocities[0].shape
+        places = whole_rows((x, y, z)) if self.spans is None else self.spans
+        duration = step / self.spacing
+        for number in order:
+            velocity = self.velocities[number]
+            substeps = _substeps(*self._steepness[number], moved, abs(duration))
+            # Points at rest have no displacement to be read.
+            start = velocity if moved is None else moved
+            moved = kernels.trace(velocity, start, moved is None, duration, substeps, places)
+        assert moved is not None
+        return moved
 
 
 def shoot(
@@ -91,7 +114,7 @@ def shoot(
     steps
         Number of time steps; the error falls with it to first order.
     duration
-        How far to go, 1 being the geodesic's own length.
+        How far to go, 1 being the geodesic's own length; negative to go back.
     velocity
         ``smoother(momentum)``, when the caller has it.
     first
@@ -100,14 +123,12 @@ def shoot(
         See `Geodesic`. They must hold every place that momentum is carried to.
     """
     places = whole_rows(smoother.lattice.shape) if spans is None else spans
-    step = duration / steps
-    unit = momentum.dtype.type(1.0 / smoother.lattice.spacing[0])
-    now = (smoother(momentum) if velocity is None else velocity) * unit
-    velocities = [now]
+    step, spacing = duration / steps, smoother.lattice.spacing[0]
+    velocities = [smoother(momentum) if velocity is None else velocity]
     for _ in range(steps - 1):
-        back = Geodesic(tuple(velocities), step, first, spans).backward()
-        velocities.append(smoother(kernels.carry_momentum(momentum, back, places)) * unit)
-    return Geodesic(tuple(velocities), step, first, spans)
+        back = Geodesic(tuple(velocities), step, spacing, first, spans).backward()
+        velocities.append(smoother(kernels.carry_momentum(momentum, back, places)))
+    return Geodesic(tuple(velocities), step, spacing, first, spans)
 
 
 def shoot_apart(
@@ -134,37 +155,29 @@ def shoot_apart(
     To the geodesic's start, and to its end.
     """
     velocity = smoother(momentum) if velocity is None else velocity
-    unit = momentum.dtype.type(1.0 / smoother.lattice.spacing[0])
-    one = Geodesic((velocity * unit,), 0.5 / steps, spans=spans)
+    one = Geodesic((velocity,), 0.5 / steps, smoother.lattice.spacing[0], spans=spans)
     ahead, behind = one.forward(), one.backward()
-    back = shoot(
-        -momentum,
-        smoother,
-        steps=steps,
-        duration=0.5,
-        velocity=-velocity,
-        first=(behind, ahead),
-        spans=spans,
-    )
-    on = shoot(
-        momentum,
-        smoother,
-        steps=steps,
-        duration=0.5,
-        velocity=velocity,
-        first=(ahead, behind),
-        spans=spans,
+    back, on = (
+        shoot(momentum, smoother, steps=steps, duration=way, velocity=velocity, first=first, spans=spans)
+        for way, first in ((-0.5, (behind, ahead)), (0.5, (ahead, behind)))
     )
     return back, on
 
 
-def _trace(velocities: tuple[Array, ...], step: float, start: Array | None, spans: Array | None) -> Array:
-    displacement = np.zeros_like(velocities[0]) if start is None else start
-    _, x, y, z = displacement.shape
-    places = whole_rows((x, y, z)) if spans is None else spans
-    for velocity in velocities:
-        steep = float(kernels.steepness(velocity).max()) * abs(step)
-        substeps = max(1, int(np.ceil(steep / _STEEPEST)))
-        displacement = kernels.trace(velocity, displacement, start is None, step / substeps, substeps, places)
-        start = displacement
-    return displacement
+def _substeps(slope: Array, speed: Array, displacement: Array | None, duration: float) -> Array:
+    """(x, y) int32: into how many substeps each row cuts a step, so that none can fold near where it goes.
+
+    Parameters
+    ----------
+    slope, speed
+        Of the velocity; see `iterreg.kernels.flow.steepness`.
+    displacement
+        (3, x, y, z) lattice spacings: where the points stand; None at rest.
+    duration
+        Of the step; times the velocity it is lattice spacings.
+    """
+    reach = duration * float(speed.max())
+    if displacement is not None:
+        reach += float(max(displacement.max(), -displacement.min()))
+    steepest: Array = ndimage.maximum_filter(slope, 2 * int(np.ceil(reach)) + 3, mode="nearest")
+    return np.asarray(np.maximum(np.ceil(steepest * (duration / _STEEPEST)), 1), np.int32)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iterreg.kernels.descent import downhill, pairing
 from iterreg.lddmm.geodesic import shoot, shoot_apart
 from iterreg.lddmm.lattice import Interpolation, Lattice, nearby, spans_around, within
 from iterreg.lddmm.pyramid import LevelImage
@@ -126,6 +127,10 @@ class Objective:
         """What of a momentum is near the places that are compared: there is no other."""
         return np.asarray(momentum * self._near)
 
+    def downhill(self, force: Array, momentum: Array) -> Array:
+        """Minus the gradient of the energy by the momentum's own velocity, as a momentum."""
+        return downhill(force, momentum, self._near, self.energy_weight)
+
     def evaluate(self, momentum: Array, velocity: Array) -> Evaluation:
         """The energy at a momentum.
 
@@ -185,4 +190,4 @@ class Objective:
 
 def inner(momentum: Array, velocity: Array) -> float:
     """The pairing of a momentum with a velocity, summed in float64."""
-    return float(np.einsum("cxyz,cxyz->", momentum, velocity, dtype=np.float64, casting="same_kind"))
+    return float(pairing(momentum, velocity).sum())

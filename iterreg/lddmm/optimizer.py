@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from iterreg.kernels import descent as kernels
 from iterreg.lddmm.objective import Evaluation, Objective
 from iterreg.lddmm.settings import Optimizer
 
@@ -22,6 +23,10 @@ _UPHILL = 0.01
 
 _SMALLEST_STEP = 0.02
 """Share of the first trust radius below which a level has converged."""
+
+
+_EVENNESS_REACH = 2.0
+"""Standard deviations of the Gaussian over which places share their speed."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,6 @@ def descend(
         The first trust radius.
     """
     smooth = objective.smoother
-    weight = momentum.dtype.type(objective.energy_weight)
-    keep = momentum.dtype.type(settings.momentum)
     momentum = objective.allowed(momentum)
     velocity = smooth(momentum)
     update, update_velocity = np.zeros_like(momentum), np.zeros_like(momentum)
@@ -128,34 +131,36 @@ def descend(
                 break
         if number == iterations - 1:
             break
-        descent = objective.allowed(found.force - weight * momentum)
+        descent = objective.downhill(found.force, momentum)
         if settings.evenness > 0:
-            descent *= _evening(smooth(descent), smooth.lattice.spacing[0], settings)
+            _even_out(descent, smooth(descent), smooth.lattice.spacing[0], settings)
         direction = smooth(descent)
-        largest = float(np.sqrt(np.max(np.einsum("cxyz,cxyz->xyz", direction, direction))))
+        largest = math.sqrt(kernels.squared_lengths(direction).max())
         if not largest > 0:
             stopped = "converged"
             break
-        scale = momentum.dtype.type(radius / largest)
-        update = keep * update + scale * descent
-        update_velocity = keep * update_velocity + scale * direction
-        moved = radius
-        momentum, velocity = momentum + update, velocity + update_velocity
+        scale, moved = radius / largest, radius
+        momentum = kernels.advance(momentum, update, descent, settings.momentum, scale)
+        velocity = kernels.advance(velocity, update_velocity, direction, settings.momentum, scale)
     return Descent(best[0] if best is not None else momentum, tuple(history), stopped)
 
 
-def _evening(direction: Array, spacing: float, settings: Optimizer) -> Array:
-    """(x, y, z) factor of a force that undoes the size of what it moves nearby; no place waits.
+def _even_out(descent: Array, direction: Array, spacing: float, settings: Optimizer) -> None:
+    """Divide a force by the size of what it moves nearby, so that no place waits for the fastest.
 
     A diagonal preconditioner in the dual space: the fixed points of the descent stay where they are.
     """
-    length = np.sqrt(np.einsum("cxyz,cxyz->xyz", direction, direction))
-    nearby = ndimage.gaussian_filter(length, settings.evenness_mm / spacing, truncate=2.0)
-    largest = nearby.max()
-    if not largest > 0:
-        return np.ones_like(length)
-    floor = length.dtype.type(1.0 / settings.evenness)
-    return np.asarray(1 / (nearby / largest + floor))
+    nearby = kernels.blurred_length(direction, _gaussian(settings.evenness_mm / spacing, direction.dtype))
+    largest = float(nearby.max())
+    if largest > 0:
+        kernels.even_out(descent, nearby, 1.0 / largest, 1.0 / settings.evenness)
+
+
+def _gaussian(sigma: float, dtype: Any) -> Array:
+    """Weights up to two standard deviations to either side."""
+    reach = int(_EVENNESS_REACH * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return np.asarray(weights / weights.sum(), dtype)
 
 
 def _settled(energies: list[float], settings: Optimizer) -> bool:

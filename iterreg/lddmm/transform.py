@@ -123,11 +123,9 @@ class Transform:
     def _on_fixed_grid(self, displacement: Array) -> Array:
         """(X, Y, Z, 3) float32 fixed voxels."""
         points = Lattice((0.0, 0.0, 0.0), self.fixed.spacing, self.fixed.shape)
-        voxels = Interpolation(self.lattice, points, displacement.dtype)(displacement)
-        voxels *= np.asarray(self.lattice.spacing, voxels.dtype) / np.asarray(
-            self.fixed.spacing, voxels.dtype
-        )
-        return voxels
+        unit = np.asarray(self.lattice.spacing) / np.asarray(self.fixed.spacing)
+        voxels = displacement * unit.astype(displacement.dtype)[:, None, None, None]
+        return Interpolation(self.lattice, points, displacement.dtype)(voxels)
 
     def save(self, path: Path) -> None:
         """Write an ``.npz`` from which `load` makes the same transform."""

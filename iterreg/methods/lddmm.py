@@ -42,6 +42,8 @@ _MEMORY_MARGIN = 1.08
 _BOX_OF_A_BRAIN = 0.8  # the share of an MNI-sized grid that the box of a skull-stripped brain takes
 _BRAIN_SHARE = 0.28  # and the brain itself
 _HUMAN_BRAIN_MM = 118.0
+_NEVER = str(2**40)
+"""Bytes that no array has."""
 
 
 class LDDMM:
@@ -75,6 +77,9 @@ class LDDMM:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
+            # glibc would give every large array's memory back and fetch it again, zeroed page by page.
+            "MALLOC_MMAP_THRESHOLD_": _NEVER,
+            "MALLOC_TRIM_THRESHOLD_": _NEVER,
         }
 
     def warm(self) -> None:

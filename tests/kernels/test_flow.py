@@ -68,6 +68,11 @@ def vectors(rng: np.random.Generator, shape: tuple[int, ...], size: float, dtype
     return (size * rng.standard_normal((3, *shape))).astype(dtype)
 
 
+def cut(velocity: Array, substeps: int) -> Array:
+    """As many substeps in every row."""
+    return np.full(velocity.shape[1:3], substeps, np.int32)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize(("step", "substeps"), [(1.0, 1), (-0.25, 3)])
@@ -82,7 +87,9 @@ def test_trace_equals_its_twin(
     """Displacements lead beyond every border."""
     velocity = vectors(rng, shape, 0.7, dtype)
     displacement = vectors(rng, shape, 2.0, dtype)
-    got = trace(velocity, displacement, False, step, substeps, everywhere(displacement))
+    got = trace(
+        velocity, displacement, False, step * substeps, cut(velocity, substeps), everywhere(displacement)
+    )
     assert got.dtype == dtype
     np.testing.assert_allclose(
         got, trace_twin(velocity, displacement, step, substeps), rtol=tolerance, atol=tolerance
@@ -99,7 +106,7 @@ def test_trace_follows_a_linear_velocity_to_second_order() -> None:
     inside = (slice(None), *[slice(6, 15)] * 3)  # what never leaves the grid, where the velocity is linear
     zero = np.zeros_like(velocity)
     errors = [
-        np.abs(trace(velocity, zero, False, 1 / n, n, everywhere(zero)) - exact)[inside].max()
+        np.abs(trace(velocity, zero, False, 1.0, cut(zero, n), everywhere(zero)) - exact)[inside].max()
         for n in (4, 8, 16)
     ]
     assert errors[0] < 0.05
@@ -107,25 +114,38 @@ def test_trace_follows_a_linear_velocity_to_second_order() -> None:
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
 
 
+def test_each_row_is_cut_as_it_is_told(rng: np.random.Generator) -> None:
+    velocity, displacement = (vectors(rng, (9, 8, 11), 1.0, np.float32) for _ in range(2))
+    substeps = rng.integers(1, 4, (9, 8)).astype(np.int32)
+    mixed = trace(velocity, displacement, False, 0.9, substeps, everywhere(velocity))
+    for number in (1, 2, 3):
+        alone = trace(velocity, displacement, False, 0.9, cut(velocity, number), everywhere(velocity))
+        np.testing.assert_array_equal(mixed[:, substeps == number], alone[:, substeps == number])
+
+
 def test_trace_goes_back_where_it_came_from(random_field: Callable[..., Array]) -> None:
     velocity = np.moveaxis(random_field((17, 15, 16), 1.0, 3.0), -1, 0).astype(np.float64).copy()
-    there = trace(velocity, np.zeros_like(velocity), False, 1 / 32, 32, everywhere(velocity))
+    many = cut(velocity, 32)
+    there = trace(velocity, np.zeros_like(velocity), False, 1.0, many, everywhere(velocity))
     assert np.abs(there).max() > 0.8
-    np.testing.assert_allclose(trace(velocity, there, False, -1 / 32, 32, everywhere(velocity)), 0, atol=1e-3)
+    back = trace(velocity, there, False, -1.0, many, everywhere(velocity))
+    np.testing.assert_allclose(back, 0, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 3, 4), (3, 1, 1)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_steepness_equals_its_twin(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> None:
     velocity = vectors(rng, shape, 1.0, dtype)
-    expected = np.zeros(shape[0])
+    expected = np.zeros(shape[:2])
     for p in np.ndindex(*shape):
         for axis in range(3):
             q = list(p)
             q[axis] = min(p[axis] + 1, shape[axis] - 1)
             change = np.abs(velocity[:, *q].astype(np.float64) - velocity[:, *p]).sum()
-            expected[p[0]] = max(expected[p[0]], change)
-    np.testing.assert_allclose(steepness(velocity), expected, rtol=1e-6)
+            expected[p[:2]] = max(expected[p[:2]], change)
+    slope, speed = steepness(velocity)
+    np.testing.assert_allclose(slope, expected, rtol=1e-6)
+    np.testing.assert_array_equal(speed, np.abs(velocity).max(axis=(0, 2, 3)))
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (3, 3, 3)])
@@ -210,7 +230,7 @@ def test_derivative_of_the_excess_slope(rng: np.random.Generator) -> None:
 
 def test_same_bits_for_any_thread_count(rng: np.random.Generator, same_bits: Callable[..., None]) -> None:
     one, two = (vectors(rng, (23, 12, 11), 1.0, np.float32) for _ in range(2))
-    same_bits(lambda: trace(one, two, False, 0.25, 2, everywhere(one)))
+    same_bits(lambda: trace(one, two, False, 0.5, cut(one, 2), everywhere(one)))
     same_bits(lambda: carry_momentum(one, two, everywhere(one)))
     same_bits(lambda: steepness(one))
     same_bits(lambda: excess_slope(one, np.abs(two[0]), 0.5))
@@ -221,9 +241,10 @@ def test_spans_leave_points_where_they_are_and_carry_nothing_elsewhere(rng: np.r
     spans = spans_around(rng.random((9, 8, 11)) < 0.1, (0, 0, 0))
     inside = within(spans, (9, 8, 11))
     assert 0.1 < inside.mean() < 0.9
-    whole = trace(velocity, displacement, False, 0.5, 2, everywhere(velocity))
+    whole = trace(velocity, displacement, False, 1.0, cut(velocity, 2), everywhere(velocity))
     np.testing.assert_array_equal(
-        trace(velocity, displacement, False, 0.5, 2, spans), np.where(inside, whole, displacement)
+        trace(velocity, displacement, False, 1.0, cut(velocity, 2), spans),
+        np.where(inside, whole, displacement),
     )
     whole = carry_momentum(velocity, displacement, everywhere(velocity))
     np.testing.assert_array_equal(carry_momentum(velocity, displacement, spans), np.where(inside, whole, 0))
@@ -233,7 +254,7 @@ def test_points_at_rest_need_not_be_looked_up(rng: np.random.Generator) -> None:
     velocity = vectors(rng, (9, 8, 11), 1.0, np.float32)
     zero = np.zeros_like(velocity)
     np.testing.assert_allclose(
-        trace(velocity, zero, True, 0.25, 3, everywhere(zero)),
-        trace(velocity, zero, False, 0.25, 3, everywhere(zero)),
+        trace(velocity, velocity, True, 0.75, cut(zero, 3), everywhere(zero)),
+        trace(velocity, zero, False, 0.75, cut(zero, 3), everywhere(zero)),
         atol=1e-6,  # at the far border the look-up rounds
     )

@@ -103,15 +103,15 @@ def problem(bumps: Callable[..., Array]) -> Problem:
 
 
 def shifted(path: Geodesic, ways: list[Array], by: float) -> Geodesic:
-    unit = by / VELOCITY.spacing[0]
-    return Geodesic(tuple(v + unit * w for v, w in zip(path.velocities, ways, strict=True)), path.step)
+    velocities = tuple(v + by * w for v, w in zip(path.velocities, ways, strict=True))
+    return Geodesic(velocities, path.step, path.spacing)
 
 
 def arrivals(path: Geodesic) -> list[Array]:
     """Displacement from each step's beginning to where the images meet."""
     first = np.zeros_like(path.velocities[0])
-    later = [Geodesic(path.velocities[:n], path.step).backward() for n in range(1, len(path.velocities))]
-    return [first, *later]
+    parts = (path.velocities[:n] for n in range(1, len(path.velocities)))
+    return [first, *(Geodesic(part, path.step, path.spacing).backward() for part in parts)]
 
 
 def misses(problem: Problem, name: str, steps: int, weight: float) -> Array:
