@@ -100,8 +100,9 @@ def blurred_length(vectors: Array, weights: Array) -> Array:
             row[:] = 0
             for t in range(size):
                 _add(along[min(max(j + t - reach, 0), ny - 1)], weights[t], row)
-    out = np.zeros((nx, ny, nz), vectors.dtype)
+    out = np.empty((nx, ny, nz), vectors.dtype)
     for i in prange(nx):
+        out[i] = 0
         for t in range(size):
             p = min(max(i + t - reach, 0), nx - 1)
             for j in range(ny):

@@ -294,7 +294,7 @@ def excess_slope(velocity: Array, weight: Array, limit: float) -> tuple[Array, A
     """
     _, nx, ny, nz = velocity.shape
     value = np.zeros(nx)
-    out = np.zeros((3, nx, ny, nz), velocity.dtype)
+    out = np.empty((3, nx, ny, nz), velocity.dtype)
     bound = velocity.dtype.type(limit)
     half = velocity.dtype.type(0.5)
     w = weight

@@ -25,7 +25,7 @@ __all__ = ["pool_force", "upsample", "warp_through_lattice"]
 Array = NDArray[Any]
 
 _SLAB = 16
-"""Image planes whose forces are gathered together."""
+"""Image planes whose forces are gathered together, at most."""
 
 
 @helper
@@ -316,17 +316,22 @@ def pool_force(
     """
     nx, ny, nz = warped.shape
     px, py, pz = shape
-    slabs = (nx + _SLAB - 1) // _SLAB
+    # Of one size and even in number: two threads get the same.
+    slabs = min(2 * ((nx + 2 * _SLAB - 1) // (2 * _SLAB)), nx)
+    bounds = np.empty(slabs + 1, np.int64)
+    for slab in range(slabs + 1):
+        bounds[slab] = nx * slab // slabs
     depth = 0
     for slab in range(slabs):
-        depth = max(depth, x_first[min((slab + 1) * _SLAB, nx) - 1] + 4 - x_first[slab * _SLAB])
+        depth = max(depth, x_first[bounds[slab + 1] - 1] + 4 - x_first[bounds[slab]])
     factor = scale * warped.dtype.type(0.5)
-    parts = np.zeros((slabs, depth, 3, py, nz), warped.dtype)
+    parts = np.empty((slabs, depth, 3, py, nz), warped.dtype)
     for slab in prange(slabs):
-        base = x_first[slab * _SLAB]
+        parts[slab] = 0
+        base = x_first[bounds[slab]]
         rows = np.zeros((3, py, nz), warped.dtype)
         force = np.zeros((3, nz), warped.dtype)
-        for i in range(slab * _SLAB, min((slab + 1) * _SLAB, nx)):
+        for i in range(bounds[slab], bounds[slab + 1]):
             # What of `rows` is in use: lattice rows y0 up to y1, image columns z0 up to z1.
             y0, y1, z0, z1 = py, 0, nz, 0
             for j in range(ny):
@@ -351,14 +356,15 @@ def pool_force(
                         _add_row(row, x_weights[i, t], parts[slab, at + t, c, j, z0:z1])
                     row[:] = 0
     one = warped.dtype.type(1.0)
-    out = np.zeros((3, px, py, pz), warped.dtype)
+    out = np.empty((3, px, py, pz), warped.dtype)
     for p in prange(px):
         row = np.empty(nz, warped.dtype)
         for c in range(3):
+            out[c, p] = 0
             for j in range(py):
                 row[:] = 0
                 for slab in range(slabs):
-                    t = p - x_first[slab * _SLAB]
+                    t = p - x_first[bounds[slab]]
                     if 0 <= t < depth:
                         _add_row(parts[slab, t, c, j], one, row)
                 _pool_along(row, z_first, z_weights, out[c, p, j])

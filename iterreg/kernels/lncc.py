@@ -25,7 +25,8 @@ Array = NDArray[Any]
 
 _PLANES = 48
 _ROWS = 32
-"""Of a tile. Its sums, 5 (2 radius + 1) _ROWS Z numbers, fill a second-level cache of a megabyte."""
+"""Of a tile, at most. Its sums, 5 (2 radius + 1) _ROWS Z numbers, fill a second-level cache of a megabyte.
+Tiles are of one size as near as can be: a small one at the end would let one thread wait for another."""
 
 
 @helper
@@ -89,11 +90,18 @@ def _slide(rows, radius, sums, ring, total):
 
 
 @helper
+def _tile_counts(shape):
+    """How many tiles along x and y."""
+    return (shape[0] + _PLANES - 1) // _PLANES, (shape[1] + _ROWS - 1) // _ROWS
+
+
+@helper
 def _tile_box(tile, shape, spans):
     """Planes, rows and columns of a tile: x0, x1, y0, y1, z0, z1. No columns where its spans are empty."""
-    strips = (shape[1] + _ROWS - 1) // _ROWS
-    x0, y0 = tile // strips * _PLANES, tile % strips * _ROWS
-    x1, y1 = min(x0 + _PLANES, shape[0]), min(y0 + _ROWS, shape[1])
+    slabs, strips = _tile_counts(shape)
+    slab, strip = tile // strips, tile % strips
+    x0, x1 = shape[0] * slab // slabs, shape[0] * (slab + 1) // slabs
+    y0, y1 = shape[1] * strip // strips, shape[1] * (strip + 1) // strips
     z0, z1 = np.int64(shape[2]), np.int64(0)
     for i in range(x0, x1):
         for j in range(y0, y1):
@@ -112,11 +120,6 @@ def _seen(spans, i, j, first, last):
     if k0 >= k1:
         return np.int64(0), np.int64(0)
     return k0, k1
-
-
-@helper
-def _tiles(shape):
-    return ((shape[0] + _PLANES - 1) // _PLANES) * ((shape[1] + _ROWS - 1) // _ROWS)
 
 
 @helper
@@ -214,8 +217,9 @@ def lncc_forward(
     scale = real(1.0 / (width * (2 * ry + 1) * (2 * rz + 1)))
     eps = real(epsilon)
     slope = real(2.0 * power) * scale
-    values = np.zeros(_tiles(first.shape))
-    for tile in prange(values.size):
+    slabs, strips = _tile_counts(first.shape)
+    values = np.zeros(slabs * strips)
+    for tile in prange(slabs * strips):
         x0, x1, y0, y1, z0, z1 = _tile_box(tile, first.shape, spans)
         if z0 >= z1:
             continue
@@ -321,7 +325,8 @@ def lncc_backward(
     width = 2 * rx + 1
     count = 5 if both else 3
     factor = first.dtype.type(sign)
-    for tile in prange(_tiles(first.shape)):
+    slabs, strips = _tile_counts(first.shape)
+    for tile in prange(slabs * strips):
         x0, x1, y0, y1, z0, z1 = _tile_box(tile, first.shape, spans)
         if z0 >= z1:
             continue

@@ -82,6 +82,7 @@ def descend(
     iterations: int,
     step_mm: float,
     level: int = 0,
+    calm: Callable[[Array, int], Array | None] | None = None,
     callback: Callable[[Iteration], None] | None = None,
 ) -> Descent:
     """Lower the energy from a momentum.
@@ -99,37 +100,46 @@ def descend(
         The most evaluations of the energy.
     step_mm
         The first trust radius.
+    calm
+        What the last `settings.calming` iterates go through, half of them all at most: a momentum and how
+        many went before it, to a momentum that folds less, or None if it does not fold. They need not have
+        less energy than those before: what folds is cheap.
     """
     smooth = objective.smoother
     momentum = objective.allowed(momentum)
     velocity = smooth(momentum)
     update, update_velocity = np.zeros_like(momentum), np.zeros_like(momentum)
-    best: tuple[Array, Array, Evaluation] | None = None
+    kept: tuple[Array, Array, Evaluation] | None = None
     radius, moved = step_mm, 0.0
     history: list[Iteration] = []
     energies: list[float] = []
     stopped = "iterations"
-    for number in range(iterations):
+    calming = 0 if calm is None else min(settings.calming, iterations // 2)
+    left = iterations
+    while left:
+        left -= 1
+        calmed = left < calming
         found = objective.evaluate(momentum, velocity)
-        now = Iteration(level, number, found.dissimilarity, found.regularity, moved)
+        now = Iteration(level, len(history), found.dissimilarity, found.regularity, moved)
         history.append(now)
         if callback is not None:
             callback(now)
-        if best is not None and not found.energy <= best[2].energy * (1 + _UPHILL):
-            momentum, velocity, found = best
+        stop = ""
+        if kept is not None and not found.energy <= kept[2].energy * (1 + _UPHILL):
+            momentum, velocity, found = kept
             radius *= 0.5
             update, update_velocity = np.zeros_like(momentum), np.zeros_like(momentum)
             if radius < _SMALLEST_STEP * step_mm:
-                stopped = "small steps"
-                break
+                stop = "small steps"
         else:
-            if best is None or found.energy <= best[2].energy:
-                best = (momentum, velocity, found)
-            energies.append(best[2].energy)
-            if _settled(energies, settings):
-                stopped = "converged"
-                break
-        if number == iterations - 1:
+            if kept is None or calmed or found.energy <= kept[2].energy:
+                kept = (momentum, velocity, found)
+            energies.append(kept[2].energy)
+            if not calmed and _settled(energies, settings):
+                stop = "converged"
+        if stop and stopped == "iterations":
+            stopped, radius, left = stop, max(radius, _SMALLEST_STEP * step_mm), min(left, calming)
+        if not left:
             break
         descent = objective.downhill(found.force, momentum)
         if settings.evenness > 0:
@@ -142,7 +152,13 @@ def descend(
         scale, moved = radius / largest, radius
         momentum = kernels.advance(momentum, update, descent, settings.momentum, scale)
         velocity = kernels.advance(velocity, update_velocity, direction, settings.momentum, scale)
-    return Descent(best[0] if best is not None else momentum, tuple(history), stopped)
+        if calm is not None and left <= calming:
+            unfolded = calm(momentum, calming - left)
+            if unfolded is not None:
+                momentum, velocity = unfolded, smooth(unfolded)
+            elif stopped != "iterations":
+                break
+    return Descent(kept[0] if kept is not None else momentum, tuple(history), stopped)
 
 
 def _even_out(descent: Array, direction: Array, spacing: float, settings: Optimizer) -> None:

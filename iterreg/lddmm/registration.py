@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from iterreg.lddmm.reproducing_kernel import Smoother
 from iterreg.lddmm.settings import Settings
 from iterreg.lddmm.similarity import LNCC, SSD, Similarity
 from iterreg.lddmm.transform import Transform
-from iterreg.lddmm.unfolding import unfold
+from iterreg.lddmm.unfolding import calmed, unfold
 from iterreg.volume import FloatArray, Grid, Volume
 
 __all__ = ["Result", "register"]
@@ -194,6 +195,7 @@ class _Problem:
             )
             if limit == 0:
                 continue
+            last = number == len(pyramid.iterations) - 1
             descent = descend(
                 objective,
                 momentum,
@@ -201,6 +203,7 @@ class _Problem:
                 iterations=limit,
                 step_mm=settings.optimizer.step_mm * self.scale,
                 level=number,
+                calm=partial(self._calmed, smoother) if last else None,
                 callback=callback,
             )
             momentum, stopped = descent.momentum, descent.stopped
@@ -210,6 +213,10 @@ class _Problem:
         assert momentum is not None
         transform, field, unfolding = unfold(self._transform(momentum, smoother))
         return Result(field, transform, tuple(reports), tuple(history), stopped != "iterations", unfolding)
+
+    def _calmed(self, smoother: Smoother, momentum: Array, rounds: int) -> Array | None:
+        found = calmed(self._transform(momentum, smoother), rounds)
+        return None if found is None else found.momentum
 
     def _transform(self, momentum: Array, smoother: Smoother) -> Transform:
         settings = self.settings

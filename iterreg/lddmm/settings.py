@@ -122,6 +122,10 @@ class Optimizer:
         A level ends when the energy fell by less than this share of itself over `window` iterations.
     window
         Iterations that the tolerance looks back.
+    calming
+        So many iterations of the last level (half of them at most) end with a look for places where the field
+        would fold, and make them less steep at once: their surroundings then adapt to it. What is left is
+        unfolded at the end. *Raising* it gives more overlap; a look takes about as long as an iteration.
     """
 
     step_mm: float = setting(0.3, above=0, maximum=10)
@@ -130,6 +134,7 @@ class Optimizer:
     evenness_mm: float = setting(8.0, above=0, maximum=200)
     tolerance: float = setting(1e-3, minimum=0, maximum=1)
     window: int = setting(8, minimum=2)
+    calming: int = setting(12, minimum=0)
 
 
 @dataclass(frozen=True)

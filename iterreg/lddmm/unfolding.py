@@ -4,6 +4,9 @@ The flow itself cannot fold, but a field sampled on a voxel grid can: where it c
 within a voxel, one of the ten finite-difference determinants may be negative. There the velocity is made a
 little less steep, the geodesic shot again, and the field looked at anew; each round is firmer than the last.
 What is written is always the plain flow of the momentum that is saved.
+
+The last iterations of a registration each take one such round (`calmed`), so that what lies around a place
+that would fold can settle anew; `unfold` goes on until nothing folds.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from iterreg.kernels.flow import excess_slope
 from iterreg.kernels.jacobian import smallest_determinant
 from iterreg.lddmm.transform import Transform
 
-__all__ = ["unfold"]
+__all__ = ["calmed", "unfold"]
 
 Array = NDArray[Any]
 
@@ -44,6 +47,9 @@ _STEPS = 2
 """Steps between looks: to look is to shoot the geodesic anew, which takes several times as long as a step."""
 
 _GENTLE_ROUNDS = 20
+_FIRMEST_OF_A_DESCENT = 3
+"""Rounds that a round within a descent is as firm as, at most: there is time to come back."""
+
 _DAMPING = 0.15
 _HARDER = 1.3
 _ROUNDS = 50
@@ -67,15 +73,27 @@ def unfold(transform: Transform) -> tuple[Transform, DisplacementField, Mapping[
         lowest = float(determinant.min())
         if lowest >= _ENOUGH or rounds == _ROUNDS:
             break
-        places = _around(determinant < _ENOUGH, transform)
-        if rounds < _GENTLE_ROUNDS:
-            momentum = _less_steep(transform, places, _STEPS * rounds)
-        else:
-            damping = np.float32(min(_DAMPING * _HARDER ** (rounds - _GENTLE_ROUNDS), 0.8))
-            momentum = transform.momentum * (1 - damping * places)
-        transform = replace(transform, momentum=momentum)
+        transform = _firmer(transform, determinant, rounds)
     kept = (transform.distance / before) ** 2 if before > 0 else 1.0
     return transform, field, {"rounds": rounds, "norm_kept": kept, "smallest_determinant": lowest}
+
+
+def calmed(transform: Transform, rounds: int) -> Transform | None:
+    """One round within a descent, after so many others; None where nothing folds."""
+    determinant = smallest_determinant(transform.field().in_fixed_voxels())
+    if determinant.min() >= _ENOUGH:
+        return None
+    return _firmer(transform, determinant, min(rounds, _FIRMEST_OF_A_DESCENT))
+
+
+def _firmer(transform: Transform, determinant: Array, rounds: int) -> Transform:
+    places = _around(determinant < _ENOUGH, transform)
+    if rounds < _GENTLE_ROUNDS:
+        momentum = _less_steep(transform, places, _STEPS * rounds)
+    else:
+        damping = np.float32(min(_DAMPING * _HARDER ** (rounds - _GENTLE_ROUNDS), 0.8))
+        momentum = transform.momentum * (1 - damping * places)
+    return replace(transform, momentum=momentum)
 
 
 def _less_steep(transform: Transform, places: Array, first: int) -> Array:
