@@ -140,7 +140,7 @@ Greedy3D().execute(command, out=sys.stdout)
 """
 
 
-_COMPILES = "compiling kernels"
+COMPILES = "compiling kernels"
 
 
 class Bench:
@@ -206,9 +206,9 @@ class Bench:
                 self.warm_up()
             arguments = [str(fixed), str(moving), values, str(run.threads), str(out)]
             cost, said = measured(program, arguments, run.threads, cache)
-            if _COMPILES in said and not cold:  # a setting that the warm-up did not meet: it is warm now
+            if COMPILES in said and not cold:  # a setting that the warm-up did not meet: it is warm now
                 cost, said = measured(program, arguments, run.threads, cache)
-                if _COMPILES in said:
+                if COMPILES in said:
                     sys.exit(f"{run.key}: kernels are compiled again and again; can {cache} be written?")
             scores = json.loads(helper("score", self.data, out, fixed, moving).splitlines()[-1])
         row = {
@@ -247,17 +247,17 @@ def measured(
     program: str, arguments: Sequence[str], threads: int, cache: Path
 ) -> tuple[dict[str, float], str]:
     """Run Python code to its end: what it cost, and what it said."""
+    return costed([sys.executable, "-c", program, *arguments], threads, cache, ours=program == OURS)
+
+
+def costed(command: Sequence[str], threads: int, cache: Path, *, ours: bool) -> tuple[dict[str, float], str]:
+    """Run a command to its end, as iterreg would run its own method if it is `ours`."""
     count = {"NUMBA_NUM_THREADS": str(threads), "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads)}
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    own = LDDMM().environment(threads) if program == OURS else {}
+    own = LDDMM().environment(threads) if ours else {}
     environment = {**os.environ, **count, **one, **own, "NUMBA_CACHE_DIR": str(cache)}
     load, began = os.getloadavg()[0], time.monotonic()
-    child = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert child.stdout is not None
     said = child.stdout.read().decode(errors="replace")
     _, status, usage = os.wait4(child.pid, 0)
