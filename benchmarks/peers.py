@@ -3,9 +3,9 @@
     python benchmarks/peers.py --data FOLDER
 
 FOLDER holds ``OASIS_dataset.json`` (as for benchmarks/lddmm.py). What is not installed is left out, with a
-line that says what it needs; each tool's settings stand in its program under ``benchmarks/peers``. One thread
-each, the CPU seconds of the whole child process; fields are written in the challenge's format and scored as in
-benchmarks/lddmm.py, whose presets are measured here in the same way.
+line that says what it needs; each tool's settings stand in its program under ``benchmarks/peers``. Every tool
+gets one thread; counted are the CPU seconds of the whole child process. Fields are written in the challenge's
+format and scored as in benchmarks/lddmm.py, whose presets are measured here in the same way.
 
 The command resumes; it takes some 40 minutes with every tool.
 """

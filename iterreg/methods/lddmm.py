@@ -30,6 +30,7 @@ _LONGEST_HISTORY = 2000
 # for a point of the velocity lattice and a time step.
 _IMAGE_SECONDS = 1e-7
 _FLOW_SECONDS = 1.8e-7
+_LOOK_SECONDS = 7e-8  # for a voxel of the fixed image, to look for folds and mend them
 _SECONDS_TO_START = 2.0
 _SECONDS_A_VOXEL = 6e-7  # to prepare both images, to integrate, write and verify
 # Peak bytes: of the engine with its kernels, for a voxel of both whole images, for a voxel of the images
@@ -37,7 +38,7 @@ _SECONDS_A_VOXEL = 6e-7  # to prepare both images, to integrate, write and verif
 _ENGINE_BYTES = 260 * 2**20
 _PREPARED_BYTES = 24
 _IMAGE_BYTES = 26
-_FLOW_BYTES = 26
+_FLOW_BYTES = 66
 _MEMORY_MARGIN = 1.08
 _BOX_OF_A_BRAIN = 0.8  # the share of an MNI-sized grid that the box of a skull-stripped brain takes
 _BRAIN_SHARE = 0.28  # and the brain itself
@@ -192,8 +193,10 @@ def _cost(settings: Settings, fixed: Grid, moving: Grid) -> Cost:
         scale = float(np.clip((_BRAIN_SHARE * extent.prod()) ** (1 / 3) / _HUMAN_BRAIN_MM, 0.1, 1.2))
     # The box of a brain is smaller than the grid, but nothing promises that.
     size = max(fixed.size, moving.size)
-    seconds, largest = _SECONDS_TO_START + _SECONDS_A_VOXEL * size, 0.0
     pyramid = settings.pyramid
+    looks = min(settings.optimizer.calming, pyramid.iterations[-1] // 2)
+    seconds = _SECONDS_TO_START + (_SECONDS_A_VOXEL + looks * _LOOK_SECONDS) * size
+    largest = 0.0
     for step, lattice, count in zip(
         pyramid.image_spacing_mm, pyramid.velocity_spacing_mm, pyramid.iterations, strict=True
     ):
