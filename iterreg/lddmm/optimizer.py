@@ -115,10 +115,10 @@ def descend(
     energies: list[float] = []
     stopped = "iterations"
     calming = 0 if calm is None else min(settings.calming, iterations // 2)
+    calmed = False
     left = iterations
     while left:
         left -= 1
-        calmed = left < calming
         found = objective.evaluate(momentum, velocity)
         now = Iteration(level, len(history), found.dissimilarity, found.regularity, moved)
         history.append(now)
@@ -155,7 +155,7 @@ def descend(
         if calm is not None and left <= calming:
             unfolded = calm(momentum, calming - left)
             if unfolded is not None:
-                momentum, velocity = unfolded, smooth(unfolded)
+                calmed, momentum, velocity = True, unfolded, smooth(unfolded)
             elif stopped != "iterations":
                 break
     return Descent(kept[0] if kept is not None else momentum, tuple(history), stopped)

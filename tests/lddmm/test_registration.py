@@ -194,6 +194,27 @@ def test_no_folding_on_a_hard_pair(pair_of: Callable[..., Any], settings_of: Cal
     assert result.unfolding["smallest_determinant"] == pytest.approx(folding.lowest_determinant, rel=1e-3)
 
 
+def test_what_is_mended_on_the_way_is_not_left_for_the_end(
+    pair_of: Callable[..., Any], settings_of: Callable[..., Settings]
+) -> None:
+    one, two = pair_of(1, 8.0), pair_of(7, 8.0)
+    late, early = (
+        register(
+            one.fixed,
+            two.moving,
+            settings_of(
+                energy_weight=0.05,
+                kernel=Kernel(length_mm=1.5),
+                optimizer=Optimizer(calming=calming, tolerance=0.0),
+            ),
+        )
+        for calming in (0, 12)
+    )
+    assert 0 < early.unfolding["rounds"] < late.unfolding["rounds"]
+    assert early.unfolding["norm_kept"] > 1.3 * late.unfolding["norm_kept"]
+    assert len(early.history) == len(late.history)
+
+
 # -- what must not matter ------------------------------------------------------------------------------
 
 
