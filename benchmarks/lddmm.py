@@ -407,8 +407,8 @@ def report(rows: Mapping[str, Mapping[str, Any]], results: Path) -> None:
     results.mkdir(parents=True, exist_ok=True)
     table = [summary(method, list(rows.values())) for method in (*PRESETS, "greedy")]
     table = [row for row in table if row]
-    _write_csv(results / "lddmm.csv", TITLES, table)
-    _write_csv(results / "lddmm-runs.csv", RUN_COLUMNS, list(rows.values()))
+    write_csv(results / "lddmm.csv", TITLES, table)
+    write_csv(results / "lddmm-runs.csv", RUN_COLUMNS, list(rows.values()))
     lines = ["| " + " | ".join(TITLES.values()) + " |", "|" + "---|" * len(TITLES)]
     lines += ["| " + " | ".join(str(row.get(key, "")) for key in TITLES) + " |" for row in table]
     (results / "lddmm.md").write_text("\n".join(lines) + "\n")
@@ -468,7 +468,7 @@ def _medians(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]
     }
 
 
-def _write_csv(
+def write_csv(
     path: Path, columns: Sequence[str] | Mapping[str, str], rows: Sequence[Mapping[str, Any]]
 ) -> None:
     with path.open("w", newline="") as stream:

@@ -13,7 +13,6 @@ The command resumes; it takes some 40 minutes with every tool.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import shutil
@@ -70,10 +69,7 @@ def measure(method: str, pair: str, data: Path, out: Path, python: str) -> dict[
 
 def report(rows: Sequence[Mapping[str, Any]], results: Path) -> None:
     results.mkdir(parents=True, exist_ok=True)
-    with (results / "peers.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
+    lddmm.write_csv(results / "peers.csv", COLUMNS, rows)
     lines = [
         "| method | pair | Dice | HD95 mm | NDV % | folded % | CPU s, 1 thread | peak MiB |",
         "|" + "---|" * 8,

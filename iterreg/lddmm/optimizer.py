@@ -62,7 +62,9 @@ class Descent:
     Attributes
     ----------
     momentum
-        (3, x, y, z), the best found.
+        (3, x, y, z): of the lowest energy, or the last one where folds were mended on the way.
+    kept
+        Its entry of the history.
     history
         One entry for each evaluation.
     stopped
@@ -70,6 +72,7 @@ class Descent:
     """
 
     momentum: Array
+    kept: Iteration
     history: tuple[Iteration, ...]
     stopped: str
 
@@ -114,7 +117,7 @@ def descend(
     history: list[Iteration] = []
     energies: list[float] = []
     stopped = "iterations"
-    calming = 0 if calm is None else min(settings.calming, iterations // 2)
+    calming = 0 if calm is None else settings.looks(iterations)
     calmed = False
     left = iterations
     while left:
@@ -133,7 +136,7 @@ def descend(
                 stop = "small steps"
         else:
             if kept is None or calmed or found.energy <= kept[2].energy:
-                kept = (momentum, velocity, found)
+                kept, entry = (momentum, velocity, found), now
             energies.append(kept[2].energy)
             if not calmed and _settled(energies, settings):
                 stop = "converged"
@@ -158,7 +161,8 @@ def descend(
                 calmed, momentum, velocity = True, unfolded, smooth(unfolded)
             elif stopped != "iterations":
                 break
-    return Descent(kept[0] if kept is not None else momentum, tuple(history), stopped)
+    assert kept is not None
+    return Descent(kept[0], entry, tuple(history), stopped)
 
 
 def _even_out(descent: Array, direction: Array, spacing: float, settings: Optimizer) -> None:

@@ -304,7 +304,7 @@ class _Problem:
 
 
 def _report(images: Lattice, velocities: Lattice, descent: Descent) -> dict[str, Any]:
-    first, last = descent.history[0], min(descent.history, key=lambda entry: entry.energy)
+    first, last = descent.history[0], descent.kept
     return {
         "image_spacing_mm": list(images.spacing),
         "velocity_spacing_mm": velocities.spacing[0],

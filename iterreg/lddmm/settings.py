@@ -136,6 +136,10 @@ class Optimizer:
     window: int = setting(8, minimum=2)
     calming: int = setting(12, minimum=0)
 
+    def looks(self, iterations: int) -> int:
+        """How many of a last level's iterations look for folds."""
+        return min(self.calming, iterations // 2)
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -194,7 +194,7 @@ def _cost(settings: Settings, fixed: Grid, moving: Grid) -> Cost:
     # The box of a brain is smaller than the grid, but nothing promises that.
     size = max(fixed.size, moving.size)
     pyramid = settings.pyramid
-    looks = min(settings.optimizer.calming, pyramid.iterations[-1] // 2)
+    looks = settings.optimizer.looks(pyramid.iterations[-1])
     seconds = _SECONDS_TO_START + (_SECONDS_A_VOXEL + looks * _LOOK_SECONDS) * size
     largest = 0.0
     for step, lattice, count in zip(
