@@ -76,17 +76,17 @@ def _flat_index(x, y, z, next_x, next_y, out):
 
 
 @helper
-def _sample_row(flat, shape, at, cells, fractions, out):
-    """Trilinear samples at a row of points, the nearest border voxel beyond the border.
-
-    `flat` is the image with its axes in one, `at` (3, n); `cells` (4, n) and `fractions` (3, n) are for use
-    within.
-    """
-    nx, ny, nz = shape
+def _locate_row(shape, at, cells, fractions):
+    """Cells (4, n), last the flat index of their first corner, and fractions (3, n) of points (3, n)."""
     for c in range(3):
         _locate(at[c], shape[c], cells[c], fractions[c])
-    index = cells[3]
-    _flat_index(cells[0], cells[1], cells[2], np.int32(ny * nz), np.int32(nz), index)
+    _flat_index(cells[0], cells[1], cells[2], np.int32(shape[1] * shape[2]), np.int32(shape[2]), cells[3])
+
+
+@helper
+def _sample_row(flat, shape, index, fractions, out):
+    """Trilinear samples at a row of points; `flat` is the image with its axes in one."""
+    nx, ny, nz = shape
     # An axis of one voxel has no neighbour to go to.
     next_z = np.uint32(1 if nz > 1 else 0)
     next_y = np.uint32(nz if ny > 1 else 0)
@@ -116,7 +116,7 @@ def _place(start, step, matrix, ux, uy, uz, out):
 
 @kernel
 def warp_through_lattice(
-    image: Array,
+    images: tuple[Array, ...],
     values: Array,
     x_first: Array,
     x_weights: Array,
@@ -126,29 +126,31 @@ def warp_through_lattice(
     z_weights: Array,
     matrix: Array,
     spans: Array,
-    out: Array,
+    outs: tuple[Array, ...],
 ) -> None:
-    """Sample `image` at ``M (i, j, k, 1) + L u(i, j, k)``, u interpolated from a coarse lattice.
+    """Sample images at ``M (i, j, k, 1) + L u(i, j, k)``, u interpolated from a coarse lattice.
+
+    Where the points lie is found once for all images.
 
     Parameters
     ----------
-    image
-        (X', Y', Z') float32.
+    images
+        (X', Y', Z') float32 each; beyond the border its nearest voxel continues.
     values
         (3, x, y, z) float32 lattice values of u.
     x_first, x_weights, ...
         (X,) int64 and (X, 4) float32: the stencil of each image axis.
     matrix
-        (3, 7) float32: columns 0-3 M (image lattice to voxels of `image`), columns 4-6 L (units of u to
+        (3, 7) float32: columns 0-3 M (image lattice to voxels of the images), columns 4-6 L (units of u to
         voxels).
     spans
         See the top of this module.
-    out
-        (X, Y, Z) float32, written within the spans.
+    outs
+        (X, Y, Z) float32 each, written within the spans.
     """
-    nx, ny, nz = out.shape
+    nx, ny, nz = outs[0].shape
     _, px, py, _ = values.shape
-    flat = image.reshape(image.size)
+    shape = images[0].shape
     along = np.empty((3, px, py, nz), values.dtype)
     for p in prange(px):
         for c in range(3):
@@ -178,7 +180,10 @@ def warp_through_lattice(
                 m = matrix[c]
                 start = m[0] * i + m[1] * j + m[2] * k0 + m[3]
                 _place(start, m[2], m[4:], line[0, :n], line[1, :n], line[2, :n], at[c, :n])
-            _sample_row(flat, image.shape, at[:, :n], cells[:, :n], fractions[:, :n], out[i, j, k0:k1])
+            _locate_row(shape, at[:, :n], cells[:, :n], fractions[:, :n])
+            for t in range(len(images)):
+                flat = images[t].reshape(images[t].size)
+                _sample_row(flat, shape, cells[3, :n], fractions[:, :n], outs[t][i, j, k0:k1])
 
 
 @kernel
@@ -276,11 +281,9 @@ def _pool_along(row, first, weights, out):
 
 @kernel
 def pool_force(
-    derivative: Array,
-    warped: Array,
-    other_derivative: Array,
-    other_warped: Array,
-    both: bool,
+    derivatives: tuple[Array, ...],
+    images: tuple[Array, ...],
+    shares: Array,
     x_first: Array,
     x_weights: Array,
     y_first: Array,
@@ -291,16 +294,14 @@ def pool_force(
     scale: Array,
     spans: Array,
 ) -> Array:
-    """Gather the force ``derivative * grad(warped)`` on the coarse lattice: the transpose of `upsample`.
-
-    With `both` the other image's force is taken away: two images that move against each other.
+    """Gather ``sum share * derivative * grad(image)`` on the coarse lattice: the transpose of `upsample`.
 
     Parameters
     ----------
-    derivative, warped
-        (X, Y, Z) float32; the gradient is by central differences, one-sided (halved) at the border.
-    other_derivative, other_warped
-        The same of the other image; not looked at unless `both`.
+    derivatives, images
+        (X, Y, Z) float32 each; gradients are by central differences, one-sided (halved) at the border.
+    shares
+        (n,) float32, one for each of them.
     x_first, x_weights, ...
         As `warp_through_lattice`.
     shape
@@ -308,14 +309,19 @@ def pool_force(
     scale
         (3,) float32: factor of each component.
     spans
-        Where `derivative` may differ from zero; the gradient there looks one voxel further.
+        Where derivatives may differ from zero; the gradient there looks one voxel further.
 
     Returns
     -------
     (3, x, y, z) float32.
     """
-    nx, ny, nz = warped.shape
+    nx, ny, nz = images[0].shape
+    dtype = shares.dtype
     px, py, pz = shape
+    factors = np.empty((shares.size, 3), dtype)
+    for t in range(shares.size):
+        for c in range(3):
+            factors[t, c] = shares[t] * scale[c] * dtype.type(0.5)
     # Of one size and even in number: two threads get the same.
     slabs = min(2 * ((nx + 2 * _SLAB - 1) // (2 * _SLAB)), nx)
     bounds = np.empty(slabs + 1, np.int64)
@@ -324,13 +330,12 @@ def pool_force(
     depth = 0
     for slab in range(slabs):
         depth = max(depth, x_first[bounds[slab + 1] - 1] + 4 - x_first[bounds[slab]])
-    factor = scale * warped.dtype.type(0.5)
-    parts = np.empty((slabs, depth, 3, py, nz), warped.dtype)
+    parts = np.empty((slabs, depth, 3, py, nz), dtype)
     for slab in prange(slabs):
         parts[slab] = 0
         base = x_first[bounds[slab]]
-        rows = np.zeros((3, py, nz), warped.dtype)
-        force = np.zeros((3, nz), warped.dtype)
+        rows = np.zeros((3, py, nz), dtype)
+        force = np.zeros((3, nz), dtype)
         for i in range(bounds[slab], bounds[slab + 1]):
             # What of `rows` is in use: lattice rows y0 up to y1, image columns z0 up to z1.
             y0, y1, z0, z1 = py, 0, nz, 0
@@ -342,9 +347,8 @@ def pool_force(
                 z0, z1 = min(z0, k0), max(z1, k1)
                 y0, y1 = min(y0, f), max(y1, f + 4)
                 force[:, :n] = 0
-                _add_force(derivative, warped, factor, i, j, k0, k1, force[:, :n])
-                if both:
-                    _add_force(other_derivative, other_warped, -factor, i, j, k0, k1, force[:, :n])
+                for t in range(len(images)):
+                    _add_force(derivatives[t], images[t], factors[t], i, j, k0, k1, force[:, :n])
                 for c in range(3):
                     for t in range(4):
                         _add_row(force[c, :n], y_weights[j, t], rows[c, f + t, k0:k1])
@@ -355,10 +359,10 @@ def pool_force(
                     for t in range(4):
                         _add_row(row, x_weights[i, t], parts[slab, at + t, c, j, z0:z1])
                     row[:] = 0
-    one = warped.dtype.type(1.0)
-    out = np.empty((3, px, py, pz), warped.dtype)
+    one = shares.dtype.type(1.0)
+    out = np.empty((3, px, py, pz), dtype)
     for p in prange(px):
-        row = np.empty(nz, warped.dtype)
+        row = np.empty(nz, dtype)
         for c in range(3):
             out[c, p] = 0
             for j in range(py):

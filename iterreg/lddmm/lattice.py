@@ -85,47 +85,46 @@ class Interpolation:
         return kernels.upsample(values, *self._stencils)
 
     def warp(
-        self, image: Array, values: Array, matrix: Array, out: Array, spans: Array | None = None
+        self,
+        images: Sequence[Array],
+        values: Array,
+        matrix: Array,
+        outs: Sequence[Array],
+        spans: Array | None = None,
     ) -> None:
-        """Sample `image` where displaced points of the fine lattice lie.
+        """Sample images where displaced points of the fine lattice lie.
 
         Parameters
         ----------
-        image
-            (X', Y', Z'), held constant beyond its border.
+        images
+            (X', Y', Z') each, on one grid, held constant beyond their border.
         values
             (3, x, y, z) displacement on the coarse lattice, in its spacing.
         matrix
-            (3, 4) from millimetres of the fixed frame to voxels of `image`.
-        out
-            (X, Y, Z), written.
+            (3, 4) from millimetres of the fixed frame to voxels of the images.
+        outs
+            (X, Y, Z) each, written.
         spans
             See `spans_around`: what is written; everything if None.
         """
         fine, coarse = self.fine, self.coarse
-        full = np.empty((3, 7), out.dtype)
+        full = np.empty((3, 7), outs[0].dtype)
         full[:, :3] = matrix[:, :3] * np.asarray(fine.spacing)
         full[:, 3] = matrix[:, :3] @ np.asarray(fine.origin) + matrix[:, 3]
         full[:, 4:] = matrix[:, :3] * np.asarray(coarse.spacing)
         spans = whole_rows(fine.shape) if spans is None else spans
-        kernels.warp_through_lattice(image, values, *self._stencils, full, spans, out)
+        kernels.warp_through_lattice(tuple(images), values, *self._stencils, full, spans, tuple(outs))
 
     def pool_force(
-        self,
-        derivative: Array,
-        warped: Array,
-        against: tuple[Array, Array] | None = None,
-        *,
-        spans: Array | None = None,
+        self, terms: Sequence[tuple[Array, Array, float]], *, spans: Array | None = None
     ) -> Array:
-        """Gather ``derivative * grad(warped)`` on the coarse lattice, per millimetre.
+        """Gather the sum of ``share * derivative * grad(image)`` on the coarse lattice, per millimetre.
 
         Parameters
         ----------
-        derivative, warped
-            (X, Y, Z) on the fine lattice.
-        against
-            The same of an image that moves the other way: its force is taken away.
+        terms
+            Derivative and image, (X, Y, Z) each on the fine lattice, and share; the share is negative where
+            an image moves the other way.
         spans
             Where the derivatives may differ from zero; everywhere if None.
 
@@ -133,18 +132,16 @@ class Interpolation:
         -------
         (3, x, y, z).
         """
-        spans = whole_rows(self.fine.shape) if spans is None else spans
-        scale = np.asarray([1.0 / s for s in self.fine.spacing], warped.dtype)
-        pair = (derivative, warped) if against is None else against
+        derivatives, images, shares = zip(*terms, strict=True)
+        dtype = images[0].dtype
         return kernels.pool_force(
-            derivative,
-            warped,
-            *pair,
-            against is not None,
+            derivatives,
+            images,
+            np.asarray(shares, dtype),
             *self._stencils,
             self.coarse.shape,
-            scale,
-            spans,
+            np.asarray([1.0 / s for s in self.fine.spacing], dtype),
+            whole_rows(self.fine.shape) if spans is None else spans,
         )
 
 

@@ -78,7 +78,7 @@ class Objective:
     Parameters
     ----------
     channels
-        What is compared.
+        What is compared; all fixed images on one grid, and all moving ones.
     lattice
         Where the images are compared.
     smoother
@@ -120,8 +120,8 @@ class Objective:
         self._near = within(near, smoother.lattice.shape).astype(weight.dtype)
         drift = int(np.ceil(drift_mm / smoother.lattice.spacing[0]))
         self._flowing = spans_around(self._near, (drift, drift, drift))
-        self._warped = [np.zeros(lattice.shape, weight.dtype) for _ in range(2)]
-        self._still: list[Array | None] = [None] * len(channels)
+        self._warped = [[np.zeros(lattice.shape, weight.dtype) for _ in channels] for _ in range(2)]
+        self._still: list[Array] = []
 
     def allowed(self, momentum: Array) -> Array:
         """What of a momentum is near the places that are compared: there is no other."""
@@ -150,32 +150,37 @@ class Objective:
             )
             to_fixed, to_moving = None, whole.forward()
         weight = self._carried_weight(to_fixed, to_moving)
-        dissimilarity, force = 0.0, np.zeros_like(momentum)
-        for number, channel in enumerate(self.channels):
-            fixed = self._fixed(number, channel, to_fixed)
-            moving = self._warp(channel.moving, 1, to_moving, self._warped[1])
-            found = channel.similarity.compare(fixed, moving, weight, both=self.symmetric, spans=self._spans)
+        fixed = self._fixed_images(to_fixed)
+        moving = self._warp([channel.moving for channel in self.channels], 1, to_moving, self._warped[1])
+        dissimilarity = 0.0
+        terms: list[tuple[Array, Array, float]] = []
+        for channel, f, m in zip(self.channels, fixed, moving, strict=True):
+            found = channel.similarity.compare(f, m, weight, both=self.symmetric, spans=self._spans)
             dissimilarity += channel.share * found.value
-            against = None if found.by_fixed is None else (found.by_fixed, fixed)
-            pooled = self._interpolation.pool_force(found.by_moving, moving, against, spans=self._spans)
             # Either image moves only half-way in the symmetric form.
-            force -= momentum.dtype.type(channel.share * (0.5 if self.symmetric else 1.0)) * pooled
+            share = channel.share * (0.5 if self.symmetric else 1.0)
+            terms.append((found.by_moving, m, -share))
+            if found.by_fixed is not None:
+                terms.append((found.by_fixed, f, share))
+        force = self._interpolation.pool_force(terms, spans=self._spans)
         regularity = 0.5 * self.energy_weight * inner(momentum, velocity)
         return Evaluation(dissimilarity, regularity, force)
 
-    def _fixed(self, number: int, channel: Channel, displacement: Array | None) -> Array:
-        """The fixed image where the images meet; it stays where it is unless the form is symmetric."""
+    def _fixed_images(self, displacement: Array | None) -> list[Array]:
+        """The fixed images where the images meet; they stay where they are unless the form is symmetric."""
+        images, out = [channel.fixed for channel in self.channels], self._warped[0]
         if displacement is not None:
-            return self._warp(channel.fixed, 0, displacement, self._warped[0])
-        still = self._still[number]
-        if still is None:
+            return self._warp(images, 0, displacement, out)
+        if not self._still:
             zero = np.zeros((3, *self.smoother.lattice.shape), self._weight.dtype)
-            still = self._still[number] = self._warp(channel.fixed, 0, zero, np.zeros_like(self._weight))
-        return still
+            self._still = self._warp(images, 0, zero, out)
+        return self._still
 
-    def _warp(self, image: LevelImage, side: int, displacement: Array, out: Array) -> Array:
-        matrix = image.from_full(self._matrices[side])
-        self._interpolation.warp(image.array, displacement, matrix, out, self._spans)
+    def _warp(
+        self, images: list[LevelImage], side: int, displacement: Array, out: list[Array]
+    ) -> list[Array]:
+        matrix = images[0].from_full(self._matrices[side])
+        self._interpolation.warp([image.array for image in images], displacement, matrix, out, self._spans)
         return out
 
     def _carried_weight(self, to_fixed: Array | None, to_moving: Array) -> Array:
@@ -184,7 +189,7 @@ class Objective:
             mask = self._masks[side]
             if mask is not None:
                 zero = np.zeros_like(to_moving) if displacement is None else displacement
-                weight = weight * self._warp(mask, side, zero, np.zeros_like(weight))
+                weight = weight * self._warp([mask], side, zero, [np.zeros_like(weight)])[0]
         return weight
 
 

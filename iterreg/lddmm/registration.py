@@ -20,6 +20,7 @@ from iterreg.lddmm.pyramid import LevelImage, Region, foreground, image_levels, 
 from iterreg.lddmm.reproducing_kernel import Smoother
 from iterreg.lddmm.settings import Settings
 from iterreg.lddmm.similarity import LNCC, SSD, Similarity
+from iterreg.lddmm.tissue import agreement, tissue_maps
 from iterreg.lddmm.transform import Transform
 from iterreg.lddmm.unfolding import calmed, unfold
 from iterreg.volume import FloatArray, Grid, Volume
@@ -34,6 +35,9 @@ _HUMAN_BRAIN_MM = 118.0
 _MASK_REACH_MM = 3.0
 """How far beyond the foreground windows count: the brain's outline is an edge worth matching."""
 
+_LEAST_AGREEMENT = 0.1
+"""Correlation of two tissue maps before the registration below which they are not compared: with another
+contrast other tissues are the brightest."""
 
 _DRIFT_MM = 10.0
 """How far from where it is momentum is carried at most, on the way from the meeting point to either image."""
@@ -57,6 +61,9 @@ class Result:
         Whether the last level stopped because its energy no longer fell.
     unfolding
         What it took to be free of folding: rounds, and the share of the momentum taken away.
+    tissue_agreement
+        How well the maps of each channel's middle and bright tissue agreed before; empty without
+        `tissue_weight`. Those below a tenth were left out.
     """
 
     field: DisplacementField
@@ -65,6 +72,7 @@ class Result:
     history: tuple[Iteration, ...]
     converged: bool
     unfolding: Mapping[str, Any]
+    tissue_agreement: tuple[tuple[float, float], ...] = ()
 
     @property
     def distance(self) -> float:
@@ -131,22 +139,38 @@ def register(
         raise InputError(
             f"{fixed_images[0]!r}: the foreground spans no volume; LDDMM needs several voxels on each axis"
         )
+    channels: list[_Compared] = []
+    agreements: list[tuple[float, float]] = []
+    for f, m, share in zip(fixed_images, moving_images, shares, strict=True):
+        pair = _standardised(f, m, settings)
+        channels.append(_Compared(*pair, share))
+        if settings.similarity.tissue_weight > 0:
+            maps, found = _tissues(f, m, pair, share * settings.similarity.tissue_weight)
+            channels += maps
+            agreements.append(found)
     problem = _Problem(
         settings=settings,
         scale=scale,
         region=region,
         grids=grids,
-        channels=tuple(
-            _standardised(f, m, settings) for f, m in zip(fixed_images, moving_images, strict=True)
-        ),
-        shares=shares,
+        channels=tuple(channels),
         support=_support(inside, grids, _MASK_REACH_MM * scale),
         masks=tuple(
             None if m is None else (m.array > 0).astype(np.float32) for m in (fixed_mask, moving_mask)
         ),
         threads=threads,
     )
-    return problem.solve(callback)
+    return replace(problem.solve(callback), tissue_agreement=tuple(agreements))
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Two arrays on the fixed and the moving grid, how much they count, and whether as tissue maps."""
+
+    fixed: Array
+    moving: Array
+    share: float
+    tissue: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,8 +181,7 @@ class _Problem:
     scale: float
     region: Region
     grids: tuple[Grid, Grid]
-    channels: tuple[tuple[Array, Array], ...]
-    shares: tuple[float, ...]
+    channels: tuple[_Compared, ...]
     support: Array
     masks: tuple[Array | None, ...]
     threads: int
@@ -166,7 +189,7 @@ class _Problem:
     def solve(self, callback: Callable[[Iteration], None] | None) -> Result:
         settings, pyramid = self.settings, self.settings.pyramid
         spacings = [s * self.scale for s in pyramid.image_spacing_mm]
-        images = [self._levels(spacings, pair) for pair in self.channels]
+        images = [self._levels(spacings, (one.fixed, one.moving)) for one in self.channels]
         support = image_levels(self.support, self.grids[0].spacing, spacings)
         masks = [
             None if m is None else image_levels(m, grid.spacing, spacings)
@@ -272,16 +295,16 @@ class _Problem:
         weight = np.empty(lattice.shape, np.float32)
         still = Interpolation(smoother.lattice, lattice)
         still.warp(
-            support.array,
+            [support.array],
             np.zeros((3, *smoother.lattice.shape), np.float32),
             support.from_full(matrices[0]),
-            weight,
+            [weight],
         )
         weight *= np.float32(lattice.cell)
         return Objective(
             tuple(
-                Channel(f, m, self._similarity(level, lattice), share)
-                for (f, m), share in zip(images, self.shares, strict=True)
+                Channel(f, m, SSD(lattice.shape) if one.tissue else self._similarity(level, lattice), one.share)
+                for (f, m), one in zip(images, self.channels, strict=True)
             ),
             lattice,
             smoother,
@@ -297,7 +320,7 @@ class _Problem:
     def _similarity(self, level: int, lattice: Lattice) -> Similarity:
         measure = self.settings.similarity
         if measure.name == "ssd":
-            return SSD()
+            return SSD(lattice.shape)
         radius_mm = measure.radius_mm[level if len(measure.radius_mm) > 1 else 0] * self.scale
         x, y, z = (max(1, round(radius_mm / s)) for s in lattice.spacing)
         return LNCC(lattice.shape, radius=(x, y, z), epsilon=measure.epsilon, power=measure.power)
@@ -320,6 +343,24 @@ def _report(images: Lattice, velocities: Lattice, descent: Descent) -> dict[str,
 def _standardised(fixed: Volume, moving: Volume, settings: Settings) -> tuple[Array, Array]:
     made = (standardised(image, foreground(image), settings.winsorize) for image in (fixed, moving))
     return next(made), next(made)
+
+
+def _tissues(
+    fixed: Volume, moving: Volume, standardised_pair: tuple[Array, Array], share: float
+) -> tuple[list[_Compared], tuple[float, float]]:
+    """The tissue maps that agree, and how well either does."""
+    inside = foreground(fixed)
+    sides = (
+        tissue_maps(standardised_pair[0], inside),
+        tissue_maps(standardised_pair[1], foreground(moving)),
+    )
+    found = [agreement(f, m, (fixed.grid, moving.grid), inside) for f, m in zip(*sides, strict=True)]
+    kept = [
+        _Compared(f, m, share, tissue=True)
+        for f, m, r in zip(*sides, found, strict=True)
+        if r >= _LEAST_AGREEMENT
+    ]
+    return kept, (found[0], found[1])
 
 
 def _channels(images: Volume | Sequence[Volume]) -> list[Volume]:

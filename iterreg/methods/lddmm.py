@@ -168,6 +168,7 @@ def _details(result: Result) -> dict[str, Any]:
         "distance": result.distance,
         "converged": result.converged,
         "unfolding": dict(result.unfolding),
+        "tissue_agreement": [list(pair) for pair in result.tissue_agreement],
         "history": _history(result.history),
     }
 

@@ -66,7 +66,7 @@ def test_warp_equals_scipy(
     matrix = rng.standard_normal((3, 7)).astype(dtype)
     matrix[:, :3] *= np.array(image_shape)[:, None] / np.array(fine)  # about within the image
     out = np.empty(fine, dtype)
-    warp_through_lattice(image, values, *arguments, matrix, whole_rows(fine), out)
+    warp_through_lattice((image,), values, *arguments, matrix, whole_rows(fine), (out,))
     m = matrix.astype(np.float64)
     index = np.moveaxis(np.indices(fine), 0, -1)
     places = index @ m[:, :3].T + m[:, 3] + upsample_twin(values, matrices) @ m[:, 4:].T
@@ -100,17 +100,15 @@ def test_pool_equals_its_twin(
     arguments, matrices = stencils(rng, fine, coarse, dtype)
     derivative, warped = (rng.standard_normal(fine).astype(dtype) for _ in range(2))
     scale = np.array([0.5, 2.0, 1.25], dtype)
-    got = pool_force(
-        derivative, warped, derivative, warped, False, *arguments, coarse, scale, whole_rows(fine)
-    )
+    one = np.ones(1, dtype)
+    got = pool_force((derivative,), (warped,), one, *arguments, coarse, scale, whole_rows(fine))
     assert got.dtype == dtype
     force = derivative.astype(np.float64) * gradient_twin(warped) * scale[:, None, None, None]
     expected = np.einsum("ia,jb,kc,dijk->dabc", *matrices, force)
     np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
-    got = pool_force(
-        derivative, warped, warped, derivative, True, *arguments, coarse, scale, whole_rows(fine)
-    )
-    force -= warped.astype(np.float64) * gradient_twin(derivative) * scale[:, None, None, None]
+    pair, shares = (derivative, warped), np.array([1.0, -0.5], dtype)
+    got = pool_force(pair, pair[::-1], shares, *arguments, coarse, scale, whole_rows(fine))
+    force -= 0.5 * warped.astype(np.float64) * gradient_twin(derivative) * scale[:, None, None, None]
     expected = np.einsum("ia,jb,kc,dijk->dabc", *matrices, force)
     np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
 
@@ -121,17 +119,8 @@ def test_pool_is_the_transpose_of_upsample(rng: np.random.Generator, fine: Tripl
     arguments, _ = stencils(rng, fine, coarse, np.float32)
     derivative, warped = (rng.standard_normal(fine).astype(np.float32) for _ in range(2))
     values = rng.standard_normal((3, *coarse)).astype(np.float32)
-    pooled = pool_force(
-        derivative,
-        warped,
-        derivative,
-        warped,
-        False,
-        *arguments,
-        coarse,
-        np.ones(3, np.float32),
-        whole_rows(fine),
-    )
+    one, scale = np.ones(1, np.float32), np.ones(3, np.float32)
+    pooled = pool_force((derivative,), (warped,), one, *arguments, coarse, scale, whole_rows(fine))
     force = derivative * gradient_twin(warped)
     fine_side = np.moveaxis(upsample(values, *arguments), -1, 0) * force
     coarse_side = pooled * values
@@ -149,14 +138,14 @@ def test_same_bits_for_any_thread_count(rng: np.random.Generator, same_bits: Cal
 
     def warp() -> Array:
         out = np.empty(fine, np.float32)
-        warp_through_lattice(image, values, *arguments, matrix, whole_rows(out.shape), out)
+        warp_through_lattice((image,), values, *arguments, matrix, whole_rows(out.shape), (out,))
         return out
 
     same_bits(lambda: upsample(values, *arguments))
     same_bits(warp)
-    pair = (derivative, image, image, derivative)
+    pair, shares = (derivative, image), np.array([1, -1], np.float32)
     one, rows = np.ones(3, np.float32), whole_rows(image.shape)
-    same_bits(lambda: pool_force(*pair, True, *arguments, coarse, one, rows))
+    same_bits(lambda: pool_force(pair, pair[::-1], shares, *arguments, coarse, one, rows))
 
 
 @pytest.mark.parametrize(("fine", "coarse"), CASES)
@@ -170,11 +159,11 @@ def test_spans_leave_out_what_does_not_matter(rng: np.random.Generator, fine: Tr
     image = rng.random(fine).astype(np.float32)
     matrix = np.eye(3, 7, dtype=np.float32)
     whole, part = np.empty(fine, np.float32), np.full(fine, np.nan, np.float32)
-    warp_through_lattice(image, values, *arguments, matrix, whole_rows(fine), whole)
-    warp_through_lattice(image, values, *arguments, matrix, spans, part)
+    warp_through_lattice((image,), values, *arguments, matrix, whole_rows(fine), (whole,))
+    warp_through_lattice((image,), values, *arguments, matrix, spans, (part,))
     np.testing.assert_array_equal(part, np.where(inside, whole, np.nan))
     derivative = np.where(inside, rng.standard_normal(fine), 0).astype(np.float32)
     scale = np.ones(3, np.float32)
-    pair = (derivative, image, derivative, image)
-    found = [pool_force(*pair, False, *arguments, coarse, scale, rows) for rows in (spans, whole_rows(fine))]
+    pair = ((derivative,), (image,), scale[:1])
+    found = [pool_force(*pair, *arguments, coarse, scale, rows) for rows in (spans, whole_rows(fine))]
     np.testing.assert_array_equal(*found)

@@ -60,7 +60,7 @@ def test_pooling_is_the_transpose_in_millimetres(rng: np.random.Generator) -> No
     for axis in range(3):  # where the border's differences do not come in
         derivative[(slice(None),) * axis + ([0, -1],)] = 0
     values = rng.standard_normal((3, *COARSE.shape))
-    pooled = interpolation.pool_force(derivative, image)
+    pooled = interpolation.pool_force([(derivative, image, 1.0)])
     assert pooled.shape == values.shape
     gradient = np.stack(np.gradient(image, *FINE.spacing), axis=-1)
     moved = np.einsum("ia,jb,kc,dabc->ijkd", *map(axis_matrix, range(3)), values)
@@ -75,7 +75,7 @@ def test_warp_samples_where_displaced_points_lie(rng: np.random.Generator) -> No
     matrix = np.hstack([np.eye(3) + rng.normal(0, 0.1, (3, 3)), [[9.0], [8.0], [7.0]]])
     values = 0.8 * rng.standard_normal((3, *COARSE.shape))
     out = np.empty(FINE.shape)
-    Interpolation(COARSE, FINE, np.float64).warp(image, values, matrix, out)
+    Interpolation(COARSE, FINE, np.float64).warp([image], values, matrix, [out])
     points = np.array(FINE.origin) + np.moveaxis(np.indices(FINE.shape), 0, -1) * FINE.spacing
     moved = points + 2.5 * np.einsum("ia,jb,kc,dabc->ijkd", *map(axis_matrix, range(3)), values)
     places = moved @ matrix[:, :3].T + matrix[:, 3]

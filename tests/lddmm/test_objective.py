@@ -37,7 +37,7 @@ SHIFT = 2.0
 """mm at the fastest point: differences reach over voxels, between which a trilinear image's slope jumps."""
 
 MEASURES: dict[str, Callable[[], Similarity]] = {
-    "ssd": SSD,
+    "ssd": lambda: SSD(IMAGE.shape, dtype=np.float64),
     "lncc": lambda: LNCC(IMAGE.shape, radius=(6, 6, 6), dtype=np.float64),
     "lncc, power 2": lambda: LNCC(IMAGE.shape, radius=(6, 6, 6), power=2, dtype=np.float64),
 }
@@ -82,7 +82,7 @@ class Problem:
         for image, path in zip(self.images, (to_fixed, to_moving), strict=True):
             displacement = np.zeros_like(self.momentum) if path is None else path.forward()
             warped.append(np.empty(IMAGE.shape))
-            INTERPOLATION.warp(image, displacement, EYE, warped[-1])
+            INTERPOLATION.warp([image], displacement, EYE, [warped[-1]])
         return MEASURES[name]().compare(*warped, soft_window(), both=False).value
 
 
@@ -223,12 +223,12 @@ def test_what_is_far_from_the_weight_is_left_out_without_a_trace(
     for image, path in zip(problem.images, (back, on), strict=True):
         displacement = np.zeros_like(momentum) if path is None else path.forward()
         warped.append(np.empty(IMAGE.shape))
-        INTERPOLATION.warp(image, displacement, EYE, warped[-1])
+        INTERPOLATION.warp([image], displacement, EYE, [warped[-1]])
     expected = MEASURES[name]().compare(*warped, soft_window() * ball, both=symmetric)
     assert found.dissimilarity == pytest.approx(expected.value, rel=1e-9)
-    force = -INTERPOLATION.pool_force(expected.by_moving, warped[1])
+    force = -INTERPOLATION.pool_force([(expected.by_moving, warped[1], 1.0)])
     if expected.by_fixed is not None:
-        force = 0.5 * (force + INTERPOLATION.pool_force(expected.by_fixed, warped[0]))
+        force = 0.5 * (force + INTERPOLATION.pool_force([(expected.by_fixed, warped[0], 1.0)]))
     np.testing.assert_allclose(found.force, force, atol=1e-7 * np.abs(force).max())
 
 
@@ -257,12 +257,12 @@ def test_masks_are_carried_along(problem: Problem) -> None:
     fixed, moving = map(level, problem.images)
     path = shoot(problem.momentum, SMOOTHER, steps=steps)
     carried = np.empty(IMAGE.shape)
-    INTERPOLATION.warp(mask, path.forward(), EYE, carried)
+    INTERPOLATION.warp([mask], path.forward(), EYE, [carried])
     warped = np.empty(IMAGE.shape)
-    INTERPOLATION.warp(problem.images[1], path.forward(), EYE, warped)
+    INTERPOLATION.warp([problem.images[1]], path.forward(), EYE, [warped])
     for masks, weight in (((level(mask), None), mask), ((None, level(mask)), carried)):
         objective = Objective(
-            (Channel(fixed, moving, SSD()),), IMAGE, SMOOTHER, weight=soft_window(), masks=masks,
+            (Channel(fixed, moving, MEASURES["ssd"]()),), IMAGE, SMOOTHER, weight=soft_window(), masks=masks,
             matrices=(EYE, EYE), energy_weight=1.0, drift_mm=50.0,
             symmetric=False,
             time_steps=steps,

@@ -33,7 +33,7 @@ def ssd_twin(fixed: Array, moving: Array, weight: Array) -> float:
 
 
 def measures() -> list[Any]:
-    made: list[Any] = [pytest.param(SSD, ssd_twin, id="ssd")]
+    made: list[Any] = [pytest.param(lambda: SSD(SHAPE, dtype=np.float64), ssd_twin, id="ssd")]
     for power in (1, 2):
         made.append(
             pytest.param(

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iterreg.kernels.squares import squared_differences
+from iterreg.lddmm.lattice import whole_rows
 from iterreg.lddmm.similarity.base import Comparison
 
 __all__ = ["SSD"]
@@ -15,7 +17,19 @@ Array = NDArray[Any]
 
 
 class SSD:
-    """``sum(weight * (fixed - moving)^2) / 2``, in units of the images' variance."""
+    """``sum(weight * (fixed - moving)^2) / 2``, in units of the images' variance.
+
+    Parameters
+    ----------
+    shape
+        Of the lattice.
+    dtype
+        Of the images.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], *, dtype: Any = np.float32) -> None:
+        # Zero outside the spans, which no comparison touches.
+        self._by_moving, self._by_fixed = np.zeros(shape, dtype), np.zeros(shape, dtype)
 
     @property
     def reach(self) -> tuple[int, int, int]:
@@ -26,6 +40,6 @@ class SSD:
         self, fixed: Array, moving: Array, weight: Array, *, both: bool, spans: Array | None = None
     ) -> Comparison:
         """See `Similarity.compare`."""
-        by_moving = (moving - fixed) * weight
-        value = 0.5 * float(np.vdot(by_moving.astype(np.float64), moving - fixed))
-        return Comparison(value, by_moving, -by_moving if both else None)
+        spans = whole_rows(self._by_moving.shape) if spans is None else spans
+        slabs = squared_differences(fixed, moving, weight, spans, self._by_moving, self._by_fixed, both)
+        return Comparison(float(slabs.sum()), self._by_moving, self._by_fixed if both else None)
