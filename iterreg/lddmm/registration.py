@@ -145,7 +145,7 @@ def register(
         pair = _standardised(f, m, settings)
         channels.append(_Compared(*pair, share))
         if settings.similarity.tissue_weight > 0:
-            maps, found = _tissues(f, m, pair, share * settings.similarity.tissue_weight)
+            maps, found = _tissues(f, m, share * settings.similarity.tissue_weight)
             channels += maps
             agreements.append(found)
     problem = _Problem(
@@ -346,14 +346,11 @@ def _standardised(fixed: Volume, moving: Volume, settings: Settings) -> tuple[Ar
 
 
 def _tissues(
-    fixed: Volume, moving: Volume, standardised_pair: tuple[Array, Array], share: float
+    fixed: Volume, moving: Volume, share: float
 ) -> tuple[list[_Compared], tuple[float, float]]:
     """The tissue maps that agree, and how well either does."""
     inside = foreground(fixed)
-    sides = (
-        tissue_maps(standardised_pair[0], inside),
-        tissue_maps(standardised_pair[1], foreground(moving)),
-    )
+    sides = (tissue_maps(fixed.array, inside), tissue_maps(moving.array, foreground(moving)))
     found = [agreement(f, m, (fixed.grid, moving.grid), inside) for f, m in zip(*sides, strict=True)]
     kept = [
         _Compared(f, m, share, tissue=True)

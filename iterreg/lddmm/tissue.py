@@ -27,6 +27,9 @@ _STARTS = (0.1, 0.5, 0.9)
 _WIDTH = 0.2
 """Standard deviation of a class, in distances between the first and the last start."""
 
+_CLIP = (0.005, 0.995)
+"""Quantiles of the foreground beyond which intensities are clipped: a class must not settle on what stripping left."""
+
 _ROUNDS = 50
 _STRIDE = 3
 
@@ -46,25 +49,25 @@ def tissue_maps(values: Array, inside: NDArray[np.bool_]) -> tuple[Array, Array]
 
     Returns
     -------
-    Two (X, Y, Z) float32 arrays from 0 to 1.
+    Two (X, Y, Z) float32 arrays, from 0 to 1 in units of their own standard deviation over the foreground.
     """
-    own = values[inside]
-    low, high = float(own.min()), float(own.max())
+    own = values[inside].astype(np.float64)
     maps = np.zeros((2, *values.shape), np.float32)
+    low, high = np.quantile(own, _CLIP)
     if not high > low:
         return maps[0], maps[1]
+    np.clip(own, low, high, out=own)
     counts, edges = np.histogram(own, _BINS, (low, high))
     middles = (edges[1:] + edges[:-1]) / 2
     centres = np.quantile(own, _STARTS)
     width = max(_WIDTH * float(np.ptp(centres)), (high - low) / _BINS)
     for _ in range(_ROUNDS):
         weights = counts[:, None] * _memberships(middles, centres, width)
-        # A class that nothing belongs to stays where it is.
-        total = np.maximum(weights.sum(axis=0), 1e-9)
-        centres = (weights * middles[:, None] + 1e-9 * centres).sum(axis=0) / (total + 1e-9 * _BINS)
+        centres = (weights * middles[:, None]).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-9)
     shares = _memberships(middles, centres, width)
     for number in (1, 2):
-        maps[number - 1][inside] = np.interp(own, middles, shares[:, number])
+        found = np.interp(own, middles, shares[:, number])
+        maps[number - 1][inside] = found / max(float(found.std()), 1e-6)
     return maps[0], maps[1]
 
 
