@@ -115,9 +115,7 @@ class Interpolation:
         spans = whole_rows(fine.shape) if spans is None else spans
         kernels.warp_through_lattice(tuple(images), values, *self._stencils, full, spans, tuple(outs))
 
-    def pool_force(
-        self, terms: Sequence[tuple[Array, Array, float]], *, spans: Array | None = None
-    ) -> Array:
+    def pool_force(self, terms: Sequence[tuple[Array, Array, float]], *, spans: Array | None = None) -> Array:
         """Gather the sum of ``share * derivative * grad(image)`` on the coarse lattice, per millimetre.
 
         Parameters

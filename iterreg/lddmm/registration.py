@@ -303,7 +303,9 @@ class _Problem:
         weight *= np.float32(lattice.cell)
         return Objective(
             tuple(
-                Channel(f, m, SSD(lattice.shape) if one.tissue else self._similarity(level, lattice), one.share)
+                Channel(
+                    f, m, SSD(lattice.shape) if one.tissue else self._similarity(level, lattice), one.share
+                )
                 for (f, m), one in zip(images, self.channels, strict=True)
             ),
             lattice,
@@ -345,9 +347,7 @@ def _standardised(fixed: Volume, moving: Volume, settings: Settings) -> tuple[Ar
     return next(made), next(made)
 
 
-def _tissues(
-    fixed: Volume, moving: Volume, share: float
-) -> tuple[list[_Compared], tuple[float, float]]:
+def _tissues(fixed: Volume, moving: Volume, share: float) -> tuple[list[_Compared], tuple[float, float]]:
     """The tissue maps that agree, and how well either does."""
     inside = foreground(fixed)
     sides = (tissue_maps(fixed.array, inside), tissue_maps(moving.array, foreground(moving)))

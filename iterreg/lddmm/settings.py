@@ -59,9 +59,10 @@ class Measure:
     power
         1: squared correlation; 2: its square, which trusts regions that already agree more.
     tissue_weight
-        Weight of squared differences of two tissue maps beside the measure: of the middle and the brightest of
-        three classes made from each image's intensities. For images of one contrast; maps that hardly agree
-        before the registration are left out. *Raising* it fits the borders of tissues more closely; 0: none.
+        Weight of squared differences of two tissue maps beside the measure: of the middle and the brightest
+        of three classes made from each image's intensities. For images of one contrast; maps that hardly
+        agree before the registration are left out. *Raising* it fits the borders of tissues more closely; 0:
+        none.
     """
 
     name: Literal["lncc", "ssd"] = "lncc"

@@ -1,8 +1,8 @@
 """Soft tissue maps made from an image's own intensities.
 
 Local correlation asks for the same pattern, whatever its strength: it is nearly blind to how well the border
-between two tissues fits. Squared differences see that, but also every shade within a tissue, which differs from
-scan to scan. Between maps of tissues they see the borders alone, as in registration of segmented brains
+between two tissues fits. Squared differences see that, but also every shade within a tissue, which differs
+from scan to scan. Between maps of tissues they see the borders alone, as in registration of segmented brains
 (Ashburner, NeuroImage 2007).
 """
 
@@ -28,7 +28,8 @@ _WIDTH = 0.2
 """Standard deviation of a class, in distances between the first and the last start."""
 
 _CLIP = (0.005, 0.995)
-"""Quantiles of the foreground beyond which intensities are clipped: a class must not settle on what stripping left."""
+"""Quantiles of the foreground beyond which intensities are clipped: no class is to settle on what stripping
+left."""
 
 _ROUNDS = 50
 _STRIDE = 3

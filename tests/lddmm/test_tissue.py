@@ -1,0 +1,174 @@
+"""Soft tissue maps, and what comparing them does to a registration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from iterreg.lddmm import Settings, register, registration
+from iterreg.lddmm.tissue import agreement, tissue_maps
+from iterreg.volume import Grid, Volume
+
+Array = np.ndarray
+SHAPE = (28, 32, 26)
+
+
+def three_tissues(rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Classes 0, 1, 2 in a ball, intensities around 30, 70 and 110, and the ball."""
+    smooth = gaussian_filter(rng.standard_normal(SHAPE), 2.5)
+    classes = np.searchsorted(np.quantile(smooth, [0.25, 0.65]), smooth)
+    middle = (np.array(SHAPE) - 1) / 2
+    inside = np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - middle, axis=-1) < 11
+    image = (30.0 + 40 * classes + rng.normal(0, 4, SHAPE)) * inside
+    return classes, image.astype(np.float32), inside
+
+
+def test_maps_find_the_classes(rng: np.random.Generator) -> None:
+    classes, image, inside = three_tissues(rng)
+    for number, found in enumerate(tissue_maps(image, inside), start=1):
+        assert found.dtype == np.float32
+        assert (found[~inside] == 0).all()
+        assert found[inside].std() == pytest.approx(1, rel=1e-4)
+        full = float(found.max())
+        assert (found[inside & (classes == number)] > 0.8 * full).mean() > 0.98
+        assert (found[inside & (classes != number)] < 0.2 * full).mean() > 0.98
+
+
+@pytest.mark.parametrize(("factor", "constant"), [(100.0, 0.0), (1e-3, 0.0), (1.0, 1000.0), (600.0, -20.0)])
+def test_scale_and_offset_do_not_matter(rng: np.random.Generator, factor: float, constant: float) -> None:
+    _, image, inside = three_tissues(rng)
+    other = np.where(inside, factor * image + constant, 0).astype(np.float32)
+    for one, two in zip(tissue_maps(image, inside), tissue_maps(other, inside), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-2)
+
+
+def test_what_stripping_left_draws_no_class(rng: np.random.Generator) -> None:
+    """A few voxels that are very bright, and as many that are very dark."""
+    _, image, inside = three_tissues(rng)
+    expected = tissue_maps(image, inside)
+    places = np.argwhere(inside)[:: inside.sum() // 10]
+    for number, place in enumerate(places):
+        image[tuple(place)] = 5000.0 if number % 2 else 1e-3
+    for one, two in zip(tissue_maps(image, inside), expected, strict=True):
+        assert np.abs(one - two)[inside].mean() < 0.02
+
+
+@pytest.mark.parametrize("values", [np.ones(SHAPE), np.zeros(SHAPE)])
+def test_one_intensity_makes_empty_maps(values: Array) -> None:
+    for found in tissue_maps(values.astype(np.float32), np.ones(SHAPE, bool)):
+        assert (found == 0).all()
+
+
+def test_two_intensities_make_finite_maps(rng: np.random.Generator) -> None:
+    values = (rng.random(SHAPE) > 0.5).astype(np.float32)
+    for found in tissue_maps(values, np.ones(SHAPE, bool)):
+        assert np.isfinite(found).all()
+
+
+def test_agreement_is_the_correlation_where_the_images_lie(rng: np.random.Generator) -> None:
+    one = gaussian_filter(rng.standard_normal(SHAPE), 2).astype(np.float32)
+    grid = Grid(SHAPE)
+    everywhere = np.ones(SHAPE, bool)
+    assert agreement(one, one, (grid, grid), everywhere) == pytest.approx(1)
+    assert agreement(one, -one, (grid, grid), everywhere) == pytest.approx(-1)
+    assert agreement(one, 0 * one, (grid, grid), everywhere) == 0
+    # The same anatomy, stored back to front on a grid of its own.
+    flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+    flip[0, 3] = SHAPE[0] - 1
+    flipped = np.ascontiguousarray(one[::-1])
+    assert agreement(one, flipped, (grid, Grid(SHAPE, flip)), everywhere) == pytest.approx(1)
+    assert agreement(one, flipped, (grid, grid), everywhere) < 0.5
+
+
+# -- registrations -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def beside(settings_of: Callable[..., Settings]) -> Settings:
+    settings = settings_of()
+    return replace(settings, similarity=replace(settings.similarity, tissue_weight=1.0))
+
+
+@pytest.fixture(scope="module")
+def pair(pair_of: Callable[..., Any]) -> Any:
+    return pair_of(2, 9.0)
+
+
+def test_it_recovers_a_known_deformation_either_way(pair: Any, beside: Settings) -> None:
+    """With a bias field, noise and a bent contrast curve; the geodesic back is as long."""
+    there = register(pair.fixed, pair.moving, beside)
+    assert pair.error(there.field).mean() < 0.5
+    assert there.field.folding().lowest_determinant > 0
+    assert min(there.tissue_agreement[0]) > 0.1
+    back = register(pair.moving, pair.fixed, beside)
+    assert back.distance == pytest.approx(there.distance, rel=0.05)
+
+
+@pytest.fixture
+def brief(beside: Settings) -> Settings:
+    """Enough to see a difference, not to end."""
+    return replace(beside, pyramid=replace(beside.pyramid, iterations=(8, 5, 3)))
+
+
+@pytest.mark.parametrize(("factor", "constant"), [(100.0, 0.0), (1.0, 1000.0)])
+def test_scale_and_offset_hardly_move_the_field(
+    pair: Any, brief: Settings, factor: float, constant: float
+) -> None:
+    image = pair.moving
+    inside = image.array != 0
+    other = replace(image, array=np.where(inside, factor * image.array + constant, 0).astype(np.float32))
+    one, two = (register(pair.fixed, moving, brief).field.vectors for moving in (image, other))
+    assert np.linalg.norm(one - two, axis=-1)[pair.inside].max() < 0.01
+
+
+def test_maps_of_another_contrast_are_left_out(
+    pair: Any, brief: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where bright is dark, the brightest class is another tissue: only the middle one is compared."""
+    image = pair.moving
+    inside = image.array != 0
+    inverted = np.where(inside, image.array[inside].max() + 1 - image.array, 0).astype(np.float32)
+    other = replace(image, array=inverted)
+
+    def first_dissimilarity(least: float | None = None) -> float:
+        if least is not None:
+            monkeypatch.setattr(registration, "_LEAST_AGREEMENT", least)
+        found = register(pair.fixed, other, brief)
+        middle, bright = found.tissue_agreement[0]
+        assert middle > 0.1 > 0 > bright
+        return found.history[0].dissimilarity
+
+    kept, none, both = (first_dissimilarity(least) for least in (None, 2.0, -2.0))
+    assert none < kept < both
+
+
+def test_without_any_map_that_agrees_it_is_the_measure_alone(
+    rng: np.random.Generator, pair: Any, brief: Settings
+) -> None:
+    inside = pair.moving.array != 0
+    noise = np.where(inside, 100 + rng.standard_normal(inside.shape), 0).astype(np.float32)
+    other = replace(pair.moving, array=noise)
+    alone = replace(brief, similarity=replace(brief.similarity, tissue_weight=0.0))
+    one, two = register(pair.fixed, other, brief), register(pair.fixed, other, alone)
+    assert max(one.tissue_agreement[0]) < 0.1
+    assert two.tissue_agreement == ()
+    np.testing.assert_array_equal(one.field.vectors, two.field.vectors)
+
+
+def test_channels_keep_their_weights(pair: Any, brief: Settings) -> None:
+    """Twice the same channel is that channel once, its maps included."""
+    one = register(pair.fixed, pair.moving, brief)
+    two = register([pair.fixed] * 2, [pair.moving] * 2, brief)
+    assert len(two.tissue_agreement) == 2
+    assert np.abs(one.field.vectors - two.field.vectors).max() < 0.01
+
+
+def test_constant_images_stay_where_they_are(beside: Settings) -> None:
+    image = Volume(np.full(SHAPE, 7, np.float32), Grid(SHAPE))
+    found = register(image, image, beside)
+    assert (found.field.vectors == 0).all()
