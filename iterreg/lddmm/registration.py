@@ -350,7 +350,7 @@ def _standardised(fixed: Volume, moving: Volume, settings: Settings) -> tuple[Ar
 def _tissues(fixed: Volume, moving: Volume, share: float) -> tuple[list[_Compared], tuple[float, float]]:
     """The tissue maps that agree, and how well either does."""
     inside = foreground(fixed)
-    sides = (tissue_maps(fixed.array, inside), tissue_maps(moving.array, foreground(moving)))
+    sides = (tissue_maps(fixed.array, inside, fixed.grid.spacing), tissue_maps(moving.array, foreground(moving), moving.grid.spacing))
     found = [agreement(f, m, (fixed.grid, moving.grid), inside) for f, m in zip(*sides, strict=True)]
     kept = [
         _Compared(f, m, share, tissue=True)

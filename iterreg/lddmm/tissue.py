@@ -32,10 +32,14 @@ _CLIP = (0.005, 0.995)
 left."""
 
 _ROUNDS = 50
+_COARSE_MM = 4.0
+_SMOOTH_MM = 20.0
+_BIAS_ROUNDS = 6
+_BIAS_LIMITS = (0.5, 2.0)
 _STRIDE = 3
 
 
-def tissue_maps(values: Array, inside: NDArray[np.bool_]) -> tuple[Array, Array]:
+def tissue_maps(values: Array, inside: NDArray[np.bool_], spacing=(1.,1.,1.)) -> tuple[Array, Array]:
     """How much a voxel belongs to the middle and to the brightest of three classes of intensity.
 
     The classes are Gaussians of one width whose centres settle as in fuzzy clustering. In a T1-weighted brain
@@ -52,12 +56,41 @@ def tissue_maps(values: Array, inside: NDArray[np.bool_]) -> tuple[Array, Array]
     -------
     Two (X, Y, Z) float32 arrays, from 0 to 1 in units of their own standard deviation over the foreground.
     """
-    own = values[inside].astype(np.float64)
     maps = np.zeros((2, *values.shape), np.float32)
-    low, high = np.quantile(own, _CLIP)
+    if not inside.any():
+        return maps[0], maps[1]
+    low, high = np.quantile(values[inside].astype(np.float64), _CLIP)
     if not high > low:
         return maps[0], maps[1]
-    np.clip(own, low, high, out=own)
+    flat = np.where(inside, (np.clip(values, low, high) - low) / (high - low), 0).astype(np.float32)
+    strides = [max(1, round(_COARSE_MM / s)) for s in spacing]
+    places = tuple(slice(n % stride // 2, None, stride) for n, stride in zip(values.shape, strides, strict=True))
+    sigma = [_SMOOTH_MM / (s * stride) for s, stride in zip(spacing, strides, strict=True)]
+    coarse, weight = flat[places], inside[places].astype(np.float32)
+    bias = np.ones_like(coarse)
+    for _ in range(_BIAS_ROUNDS):
+        shares, centres = _settled(coarse[weight > 0] / bias[weight > 0])
+        ideal = np.zeros_like(coarse)
+        ideal[weight > 0] = shares(coarse[weight > 0] / bias[weight > 0]) @ centres
+        above, below = (
+            ndimage.gaussian_filter(product, sigma, mode="constant") for product in (coarse * ideal, ideal**2)
+        )
+        bias = np.clip((above + 1e-6) / (below + 1e-6), *_BIAS_LIMITS)
+    if _BIAS_ROUNDS:
+        grid = [(np.arange(n) - n % stride // 2) / stride for n, stride in zip(values.shape, strides, strict=True)]
+        at = np.meshgrid(*grid, indexing="ij")
+        flat = flat / ndimage.map_coordinates(bias, at, order=1, mode="nearest")
+    own = flat[inside]
+    shares, _ = _settled(own)
+    found = shares(own)
+    for number in (1, 2):
+        maps[number - 1][inside] = found[:, number] / max(float(found[:, number].std()), 1e-6)
+    return maps[0], maps[1]
+
+
+def _settled(own: Array):
+    """Shares of the classes as a function of intensity, and their centres."""
+    low, high = float(own.min()), float(own.max())
     counts, edges = np.histogram(own, _BINS, (low, high))
     middles = (edges[1:] + edges[:-1]) / 2
     centres = np.quantile(own, _STARTS)
@@ -65,11 +98,8 @@ def tissue_maps(values: Array, inside: NDArray[np.bool_]) -> tuple[Array, Array]
     for _ in range(_ROUNDS):
         weights = counts[:, None] * _memberships(middles, centres, width)
         centres = (weights * middles[:, None]).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-9)
-    shares = _memberships(middles, centres, width)
-    for number in (1, 2):
-        found = np.interp(own, middles, shares[:, number])
-        maps[number - 1][inside] = found / max(float(found.std()), 1e-6)
-    return maps[0], maps[1]
+    table = _memberships(middles, centres, width)
+    return lambda x: np.stack([np.interp(x, middles, t) for t in table.T], -1), centres
 
 
 def _memberships(values: Array, centres: Array, width: float) -> Array:
