@@ -145,7 +145,7 @@ def register(
         pair = _standardised(f, m, settings)
         channels.append(_Compared(*pair, share))
         if settings.similarity.tissue_weight > 0:
-            maps, found = _tissues(f, m, share * settings.similarity.tissue_weight)
+            maps, found = _tissues(f, m, scale, share * settings.similarity.tissue_weight)
             channels += maps
             agreements.append(found)
     problem = _Problem(
@@ -347,10 +347,15 @@ def _standardised(fixed: Volume, moving: Volume, settings: Settings) -> tuple[Ar
     return next(made), next(made)
 
 
-def _tissues(fixed: Volume, moving: Volume, share: float) -> tuple[list[_Compared], tuple[float, float]]:
+def _tissues(
+    fixed: Volume, moving: Volume, scale: float, share: float
+) -> tuple[list[_Compared], tuple[float, float]]:
     """The tissue maps that agree, and how well either does."""
     inside = foreground(fixed)
-    sides = (tissue_maps(fixed.array, inside, fixed.grid.spacing), tissue_maps(moving.array, foreground(moving), moving.grid.spacing))
+    sides = [
+        tissue_maps(image.array, own, [s / scale for s in image.grid.spacing])
+        for image, own in ((fixed, inside), (moving, foreground(moving)))
+    ]
     found = [agreement(f, m, (fixed.grid, moving.grid), inside) for f, m in zip(*sides, strict=True)]
     kept = [
         _Compared(f, m, share, tissue=True)

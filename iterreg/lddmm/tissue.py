@@ -8,6 +8,8 @@ from scan to scan. Between maps of tissues they see the borders alone, as in reg
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ __all__ = ["agreement", "tissue_maps"]
 Array = NDArray[Any]
 
 _BINS = 1024
+_TABLE = 4096
 _STARTS = (0.1, 0.5, 0.9)
 """Quantiles of the foreground where the three classes start."""
 
@@ -32,18 +35,26 @@ _CLIP = (0.005, 0.995)
 left."""
 
 _ROUNDS = 50
-_COARSE_MM = 4.0
-_SMOOTH_MM = 20.0
-_BIAS_ROUNDS = 6
+
+_BIAS_ROUNDS = 5
+_BIAS_MM = 20.0
+"""Standard deviation of the Gaussian that a bias field is smoothed with."""
+
 _BIAS_LIMITS = (0.5, 2.0)
+_COARSE_MM = 4.0
+"""Distance of the voxels that it is estimated from."""
+
 _STRIDE = 3
 
 
-def tissue_maps(values: Array, inside: NDArray[np.bool_], spacing=(1.,1.,1.)) -> tuple[Array, Array]:
+def tissue_maps(
+    values: Array, inside: NDArray[np.bool_], spacing: Sequence[float] = (1.0, 1.0, 1.0)
+) -> tuple[Array, Array]:
     """How much a voxel belongs to the middle and to the brightest of three classes of intensity.
 
-    The classes are Gaussians of one width whose centres settle as in fuzzy clustering. In a T1-weighted brain
-    they are fluid, grey and white matter.
+    The classes are Gaussians of one width whose centres settle as in fuzzy clustering, after a smooth bias
+    field has been divided out: what the image is above what its classes' centres would make of it (in the
+    spirit of Wells et al., IEEE TMI 1996). In a T1-weighted brain they are fluid, grey and white matter.
 
     Parameters
     ----------
@@ -51,62 +62,84 @@ def tissue_maps(values: Array, inside: NDArray[np.bool_], spacing=(1.,1.,1.)) ->
         (X, Y, Z) intensities.
     inside
         (X, Y, Z): the foreground; the maps are zero elsewhere.
+    spacing
+        Millimetres, of a human brain.
 
     Returns
     -------
     Two (X, Y, Z) float32 arrays, from 0 to 1 in units of their own standard deviation over the foreground.
     """
     maps = np.zeros((2, *values.shape), np.float32)
-    if not inside.any():
-        return maps[0], maps[1]
-    low, high = np.quantile(values[inside].astype(np.float64), _CLIP)
+    low, high = np.quantile(values[inside], _CLIP) if inside.any() else (0.0, 0.0)
     if not high > low:
         return maps[0], maps[1]
-    flat = np.where(inside, (np.clip(values, low, high) - low) / (high - low), 0).astype(np.float32)
-    strides = [max(1, round(_COARSE_MM / s)) for s in spacing]
-    places = tuple(slice(n % stride // 2, None, stride) for n, stride in zip(values.shape, strides, strict=True))
-    sigma = [_SMOOTH_MM / (s * stride) for s, stride in zip(spacing, strides, strict=True)]
-    coarse, weight = flat[places], inside[places].astype(np.float32)
-    bias = np.ones_like(coarse)
-    for _ in range(_BIAS_ROUNDS):
-        shares, centres = _settled(coarse[weight > 0] / bias[weight > 0])
-        ideal = np.zeros_like(coarse)
-        ideal[weight > 0] = shares(coarse[weight > 0] / bias[weight > 0]) @ centres
-        above, below = (
-            ndimage.gaussian_filter(product, sigma, mode="constant") for product in (coarse * ideal, ideal**2)
-        )
-        bias = np.clip((above + 1e-6) / (below + 1e-6), *_BIAS_LIMITS)
-    if _BIAS_ROUNDS:
-        grid = [(np.arange(n) - n % stride // 2) / stride for n, stride in zip(values.shape, strides, strict=True)]
-        at = np.meshgrid(*grid, indexing="ij")
-        flat = flat / ndimage.map_coordinates(bias, at, order=1, mode="nearest")
-    own = flat[inside]
-    shares, _ = _settled(own)
-    found = shares(own)
+    rising = ((np.clip(values, low, high) - low) / (high - low)).astype(np.float32)
+    own = rising[inside] / _bias(rising, inside, spacing)[inside]
+    found = _Classes.of(own).shares(own)
     for number in (1, 2):
-        maps[number - 1][inside] = found[:, number] / max(float(found[:, number].std()), 1e-6)
+        share = found[number]
+        maps[number - 1][inside] = share / max(float(share.std()), 1e-6)
     return maps[0], maps[1]
 
 
-def _settled(own: Array):
-    """Shares of the classes as a function of intensity, and their centres."""
-    low, high = float(own.min()), float(own.max())
-    counts, edges = np.histogram(own, _BINS, (low, high))
-    middles = (edges[1:] + edges[:-1]) / 2
-    centres = np.quantile(own, _STARTS)
-    width = max(_WIDTH * float(np.ptp(centres)), (high - low) / _BINS)
-    for _ in range(_ROUNDS):
-        weights = counts[:, None] * _memberships(middles, centres, width)
-        centres = (weights * middles[:, None]).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-9)
-    table = _memberships(middles, centres, width)
-    return lambda x: np.stack([np.interp(x, middles, t) for t in table.T], -1), centres
+@dataclass(frozen=True)
+class _Classes:
+    """Three Gaussians of one width over intensities from `low` to `high`."""
+
+    centres: Array
+    width: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, own: Array) -> _Classes:
+        low, high = float(own.min()), float(own.max())
+        counts, edges = np.histogram(own, _BINS, (low, high))
+        middles = (edges[1:] + edges[:-1]) / 2
+        centres = np.quantile(own, _STARTS)
+        width = max(_WIDTH * float(np.ptp(centres)), (high - low) / _BINS, 1e-6)
+        for _ in range(_ROUNDS):
+            weights = counts * _memberships(middles, centres, width)
+            centres = (weights * middles).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
+        return cls(centres, width, low, high)
+
+    def shares(self, values: Array) -> Array:
+        """(3, n) float32 of intensities from `low` to `high`: they add to one."""
+        at = np.linspace(self.low, self.high, _TABLE)
+        table = _memberships(at, self.centres, self.width).astype(np.float32)
+        step = max((self.high - self.low) / (_TABLE - 1), 1e-12)
+        entry = ((values - self.low) / step + 0.5).astype(np.int32)
+        return np.take(table, entry, axis=1, mode="clip")
 
 
 def _memberships(values: Array, centres: Array, width: float) -> Array:
-    """(n, 3) shares of the classes, which add to one."""
-    exponent = -0.5 * ((values[:, None] - centres) / width) ** 2
-    share = np.exp(exponent - exponent.max(axis=1, keepdims=True))
-    return np.asarray(share / share.sum(axis=1, keepdims=True))
+    exponent = -0.5 * ((values - centres[:, None]) / width) ** 2
+    share = np.exp(exponent - exponent.max(axis=0))
+    return np.asarray(share / share.sum(axis=0))
+
+
+def _bias(values: Array, inside: NDArray[np.bool_], spacing: Sequence[float]) -> Array:
+    """(X, Y, Z) smooth factor by which intensities differ from those of their classes."""
+    strides = [max(1, round(_COARSE_MM / s)) for s in spacing]
+    places = [np.arange(n % k // 2, n, k) for n, k in zip(values.shape, strides, strict=True)]
+    own, coarse = inside[np.ix_(*places)], values[np.ix_(*places)]
+    sigma = [_BIAS_MM / (s * k) for s, k in zip(spacing, strides, strict=True)]
+    bias, ideal = np.ones_like(coarse), np.zeros_like(coarse)
+    if not own.any():
+        return np.ones_like(values)
+    for _ in range(_BIAS_ROUNDS):
+        flat = coarse[own] / bias[own]
+        classes = _Classes.of(flat)
+        ideal[own] = classes.centres @ classes.shares(flat)
+        above, below = (
+            ndimage.gaussian_filter(product, sigma, mode="constant")
+            for product in (coarse * ideal, ideal * ideal)
+        )
+        bias = np.clip((above + 1e-6) / (below + 1e-6), *_BIAS_LIMITS)
+    for axis, (n, where) in enumerate(zip(values.shape, places, strict=True)):
+        weights = np.stack([np.interp(np.arange(n), where, row) for row in np.eye(len(where))])
+        bias = np.moveaxis(np.tensordot(bias, weights.astype(np.float32), (axis, 0)), -1, axis)
+    return np.asarray(bias)
 
 
 def agreement(fixed: Array, moving: Array, grids: tuple[Grid, Grid], inside: NDArray[np.bool_]) -> float:
