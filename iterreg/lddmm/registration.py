@@ -39,8 +39,31 @@ _LEAST_AGREEMENT = 0.1
 """Correlation of two tissue maps before the registration below which they are not compared: with another
 contrast other tissues are the brightest."""
 
+_LEAST_CLARITY = 0.6
+"""Clarity of either image's tissues below which none is compared: its histogram has no three classes, as in
+brains that are not myelinated yet."""
+
 _DRIFT_MM = 10.0
 """How far from where it is momentum is carried at most, on the way from the meeting point to either image."""
+
+
+@dataclass(frozen=True)
+class TissueReport:
+    """Whether the tissue maps of a channel were compared, and why.
+
+    Attributes
+    ----------
+    clarity
+        Of the fixed and the moving image's tissues; see `iterreg.lddmm.tissue.Tissues`.
+    agreement
+        Correlation of the two images' maps before the registration, by name.
+    compared
+        Names of the maps that were compared.
+    """
+
+    clarity: tuple[float, float]
+    agreement: Mapping[str, float]
+    compared: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -61,9 +84,8 @@ class Result:
         Whether the last level stopped because its energy no longer fell.
     unfolding
         What it took to be free of folding: rounds, and the share of the momentum taken away.
-    tissue_agreement
-        How well the maps of each channel's middle and bright tissue agreed before; empty without
-        `tissue_weight`. Those below a tenth were left out.
+    tissues
+        One entry for each channel; none without `tissue_weight`.
     """
 
     field: DisplacementField
@@ -72,7 +94,7 @@ class Result:
     history: tuple[Iteration, ...]
     converged: bool
     unfolding: Mapping[str, Any]
-    tissue_agreement: tuple[tuple[float, float], ...] = ()
+    tissues: tuple[TissueReport, ...] = ()
 
     @property
     def distance(self) -> float:
@@ -140,14 +162,14 @@ def register(
             f"{fixed_images[0]!r}: the foreground spans no volume; LDDMM needs several voxels on each axis"
         )
     channels: list[_Compared] = []
-    agreements: list[tuple[float, float]] = []
+    tissues: list[TissueReport] = []
     for f, m, share in zip(fixed_images, moving_images, shares, strict=True):
         pair = _standardised(f, m, settings)
         channels.append(_Compared(*pair, share))
         if settings.similarity.tissue_weight > 0:
             maps, found = _tissues(f, m, scale, share * settings.similarity.tissue_weight)
             channels += maps
-            agreements.append(found)
+            tissues.append(found)
     problem = _Problem(
         settings=settings,
         scale=scale,
@@ -160,7 +182,7 @@ def register(
         ),
         threads=threads,
     )
-    return replace(problem.solve(callback), tissue_agreement=tuple(agreements))
+    return replace(problem.solve(callback), tissues=tuple(tissues))
 
 
 @dataclass(frozen=True)
@@ -349,20 +371,22 @@ def _standardised(fixed: Volume, moving: Volume, settings: Settings) -> tuple[Ar
 
 def _tissues(
     fixed: Volume, moving: Volume, scale: float, share: float
-) -> tuple[list[_Compared], tuple[float, float]]:
-    """The tissue maps that agree, and how well either does."""
+) -> tuple[list[_Compared], TissueReport]:
+    """The tissue maps that may be compared, and what spoke for or against it."""
     inside = foreground(fixed)
-    sides = [
+    one, two = (
         tissue_maps(image.array, own, [s / scale for s in image.grid.spacing])
         for image, own in ((fixed, inside), (moving, foreground(moving)))
-    ]
-    found = [agreement(f, m, (fixed.grid, moving.grid), inside) for f, m in zip(*sides, strict=True)]
-    kept = [
-        _Compared(f, m, share, tissue=True)
-        for f, m, r in zip(*sides, found, strict=True)
-        if r >= _LEAST_AGREEMENT
-    ]
-    return kept, (found[0], found[1])
+    )
+    grids = (fixed.grid, moving.grid)
+    clear = min(one.clarity, two.clarity) >= _LEAST_CLARITY
+    agreements: dict[str, float] = {}
+    kept: dict[str, _Compared] = {}
+    for name, f, m in (("middle", one.middle, two.middle), ("bright", one.bright, two.bright)):
+        agreements[name] = agreement(f, m, grids, inside)
+        if clear and agreements[name] >= _LEAST_AGREEMENT:
+            kept[name] = _Compared(f, m, share, tissue=True)
+    return list(kept.values()), TissueReport((one.clarity, two.clarity), agreements, tuple(kept))
 
 
 def _channels(images: Volume | Sequence[Volume]) -> list[Volume]:

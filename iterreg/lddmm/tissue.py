@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from iterreg.volume import Grid
 
-__all__ = ["agreement", "tissue_maps"]
+__all__ = ["Tissues", "agreement", "tissue_maps"]
 
 Array = NDArray[Any]
 
@@ -47,39 +47,54 @@ _COARSE_MM = 4.0
 _STRIDE = 3
 
 
+@dataclass(frozen=True)
+class Tissues:
+    """Two maps of an image.
+
+    Attributes
+    ----------
+    middle, bright
+        (X, Y, Z) float32: how much a voxel belongs to the middle and to the brightest of three classes of
+        intensity, in units of the map's own standard deviation over the foreground; zero elsewhere. In a
+        T1-weighted brain they are grey and white matter.
+    clarity
+        Mean over the foreground of the squared shares of its three classes: 1 where each voxel belongs to
+        one class alone, 1/3 where no voxel says which it belongs to.
+    """
+
+    middle: Array
+    bright: Array
+    clarity: float
+
+
 def tissue_maps(
     values: Array, inside: NDArray[np.bool_], spacing: Sequence[float] = (1.0, 1.0, 1.0)
-) -> tuple[Array, Array]:
-    """How much a voxel belongs to the middle and to the brightest of three classes of intensity.
+) -> Tissues:
+    """Find an image's tissues.
 
     The classes are Gaussians of one width whose centres settle as in fuzzy clustering, after a smooth bias
     field has been divided out: what the image is above what its classes' centres would make of it (in the
-    spirit of Wells et al., IEEE TMI 1996). In a T1-weighted brain they are fluid, grey and white matter.
+    spirit of Wells et al., IEEE TMI 1996).
 
     Parameters
     ----------
     values
         (X, Y, Z) intensities.
     inside
-        (X, Y, Z): the foreground; the maps are zero elsewhere.
+        (X, Y, Z): the foreground.
     spacing
         Millimetres, of a human brain.
-
-    Returns
-    -------
-    Two (X, Y, Z) float32 arrays, from 0 to 1 in units of their own standard deviation over the foreground.
     """
     maps = np.zeros((2, *values.shape), np.float32)
     low, high = np.quantile(values[inside], _CLIP) if inside.any() else (0.0, 0.0)
     if not high > low:
-        return maps[0], maps[1]
+        return Tissues(maps[0], maps[1], 0.0)
     rising = ((np.clip(values, low, high) - low) / (high - low)).astype(np.float32)
     own = rising[inside] / _bias(rising, inside, spacing)[inside]
-    found = _Classes.of(own).shares(own)
+    shares = _Classes.of(own).shares(own)
     for number in (1, 2):
-        share = found[number]
-        maps[number - 1][inside] = share / max(float(share.std()), 1e-6)
-    return maps[0], maps[1]
+        maps[number - 1][inside] = shares[number] / max(float(shares[number].std()), 1e-6)
+    return Tissues(maps[0], maps[1], float((shares**2).sum(axis=0).mean()))
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,10 @@ def _details(result: Result) -> dict[str, Any]:
         "distance": result.distance,
         "converged": result.converged,
         "unfolding": dict(result.unfolding),
-        "tissue_agreement": [list(pair) for pair in result.tissue_agreement],
+        "tissues": [
+            {"clarity": list(one.clarity), "agreement": dict(one.agreement), "compared": list(one.compared)}
+            for one in result.tissues
+        ],
         "history": _history(result.history),
     }
 

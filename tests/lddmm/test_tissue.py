@@ -30,7 +30,9 @@ def three_tissues(rng: np.random.Generator) -> tuple[Array, Array, Array]:
 
 def test_maps_find_the_classes(rng: np.random.Generator) -> None:
     classes, image, inside = three_tissues(rng)
-    for number, found in enumerate(tissue_maps(image, inside), start=1):
+    tissues = tissue_maps(image, inside)
+    assert tissues.clarity > 0.9
+    for number, found in ((1, tissues.middle), (2, tissues.bright)):
         assert found.dtype == np.float32
         assert (found[~inside] == 0).all()
         assert found[inside].std() == pytest.approx(1, rel=1e-4)
@@ -43,8 +45,9 @@ def test_maps_find_the_classes(rng: np.random.Generator) -> None:
 def test_scale_and_offset_do_not_matter(rng: np.random.Generator, factor: float, constant: float) -> None:
     _, image, inside = three_tissues(rng)
     other = np.where(inside, factor * image + constant, 0).astype(np.float32)
-    for one, two in zip(tissue_maps(image, inside), tissue_maps(other, inside), strict=True):
-        np.testing.assert_allclose(one, two, atol=1e-2)
+    one, two = tissue_maps(image, inside), tissue_maps(other, inside)
+    np.testing.assert_allclose(one.middle, two.middle, atol=1e-2)
+    np.testing.assert_allclose(one.bright, two.bright, atol=1e-2)
 
 
 def test_what_stripping_left_draws_no_class(rng: np.random.Generator) -> None:
@@ -54,20 +57,42 @@ def test_what_stripping_left_draws_no_class(rng: np.random.Generator) -> None:
     places = np.argwhere(inside)[:: inside.sum() // 10]
     for number, place in enumerate(places):
         image[tuple(place)] = 5000.0 if number % 2 else 1e-3
-    for one, two in zip(tissue_maps(image, inside), expected, strict=True):
-        assert np.abs(one - two)[inside].mean() < 0.02
+    found = tissue_maps(image, inside)
+    assert np.abs(found.middle - expected.middle)[inside].mean() < 0.02
+    assert np.abs(found.bright - expected.bright)[inside].mean() < 0.02
+
+
+def test_a_bias_field_makes_no_tissue(rng: np.random.Generator) -> None:
+    """A third darker on one side than on the other."""
+    _, image, inside = three_tissues(rng)
+    expected = tissue_maps(image, inside)
+    biased = image * np.linspace(0.8, 1.2, SHAPE[1], dtype=np.float32)[:, None]
+    found = tissue_maps(biased, inside)
+    assert np.abs(found.middle - expected.middle)[inside].mean() < 0.1
+    assert np.abs(found.bright - expected.bright)[inside].mean() < 0.1
+
+
+def test_noise_makes_tissues_less_clear(rng: np.random.Generator) -> None:
+    classes, _, inside = three_tissues(rng)
+    noise = rng.standard_normal(SHAPE)
+    clarity = [tissue_maps(classes + s * noise, inside).clarity for s in (0.05, 0.15, 0.3, 0.6)]
+    assert sorted(clarity, reverse=True) == clarity
+    assert 1 / 3 < clarity[-1] < clarity[0] <= 1
 
 
 @pytest.mark.parametrize("values", [np.ones(SHAPE), np.zeros(SHAPE)])
 def test_one_intensity_makes_empty_maps(values: Array) -> None:
-    for found in tissue_maps(values.astype(np.float32), np.ones(SHAPE, bool)):
-        assert (found == 0).all()
+    found = tissue_maps(values.astype(np.float32), np.ones(SHAPE, bool))
+    assert not found.middle.any()
+    assert not found.bright.any()
+    assert found.clarity == 0
 
 
 def test_two_intensities_make_finite_maps(rng: np.random.Generator) -> None:
     values = (rng.random(SHAPE) > 0.5).astype(np.float32)
-    for found in tissue_maps(values, np.ones(SHAPE, bool)):
-        assert np.isfinite(found).all()
+    found = tissue_maps(values, np.ones(SHAPE, bool))
+    assert np.isfinite(found.middle).all()
+    assert np.isfinite(found.bright).all()
 
 
 def test_agreement_is_the_correlation_where_the_images_lie(rng: np.random.Generator) -> None:
@@ -104,7 +129,7 @@ def test_it_recovers_a_known_deformation_either_way(pair: Any, beside: Settings)
     there = register(pair.fixed, pair.moving, beside)
     assert pair.error(there.field).mean() < 0.5
     assert there.field.folding().lowest_determinant > 0
-    assert min(there.tissue_agreement[0]) > 0.1
+    assert there.tissues[0].compared == ("middle", "bright")
     back = register(pair.moving, pair.fixed, beside)
     assert back.distance == pytest.approx(there.distance, rel=0.05)
 
@@ -139,8 +164,8 @@ def test_maps_of_another_contrast_are_left_out(
         if least is not None:
             monkeypatch.setattr(registration, "_LEAST_AGREEMENT", least)
         found = register(pair.fixed, other, brief)
-        middle, bright = found.tissue_agreement[0]
-        assert middle > 0.1 > 0 > bright
+        agreed = found.tissues[0].agreement
+        assert agreed["middle"] > 0.1 > 0 > agreed["bright"]
         return found.history[0].dissimilarity
 
     kept, none, both = (first_dissimilarity(least) for least in (None, 2.0, -2.0))
@@ -155,16 +180,27 @@ def test_without_any_map_that_agrees_it_is_the_measure_alone(
     other = replace(pair.moving, array=noise)
     alone = replace(brief, similarity=replace(brief.similarity, tissue_weight=0.0))
     one, two = register(pair.fixed, other, brief), register(pair.fixed, other, alone)
-    assert max(one.tissue_agreement[0]) < 0.1
-    assert two.tissue_agreement == ()
+    assert max(one.tissues[0].agreement.values()) < 0.1
+    assert one.tissues[0].compared == ()
+    assert two.tissues == ()
     np.testing.assert_array_equal(one.field.vectors, two.field.vectors)
+
+
+def test_unclear_tissues_are_not_compared(
+    pair: Any, brief: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "_LEAST_CLARITY", 1.01)
+    found = register(pair.fixed, pair.moving, brief)
+    assert found.tissues[0].compared == ()
+    assert min(found.tissues[0].agreement.values()) > 0.1
+    assert max(found.tissues[0].clarity) < 1.01
 
 
 def test_channels_keep_their_weights(pair: Any, brief: Settings) -> None:
     """Twice the same channel is that channel once, its maps included."""
     one = register(pair.fixed, pair.moving, brief)
     two = register([pair.fixed] * 2, [pair.moving] * 2, brief)
-    assert len(two.tissue_agreement) == 2
+    assert len(two.tissues) == 2
     assert np.abs(one.field.vectors - two.field.vectors).max() < 0.01
 
 
