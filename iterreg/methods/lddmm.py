@@ -33,12 +33,16 @@ _FLOW_SECONDS = 1.8e-7
 _LOOK_SECONDS = 7e-8  # for a voxel of the fixed image, to look for folds and mend them
 _SECONDS_TO_START = 2.0
 _SECONDS_A_VOXEL = 6e-7  # to prepare both images, to integrate, write and verify
+_TISSUE_IMAGE_SECONDS = 3.3e-8  # more where tissue maps are compared too …
+_TISSUE_SECONDS_A_VOXEL = 1.3e-7  # … and to make them
 # Peak bytes: of the engine with its kernels, for a voxel of both whole images, for a voxel of the images
 # compared, and for a point of the velocity lattice and a time step.
 _ENGINE_BYTES = 260 * 2**20
 _PREPARED_BYTES = 24
 _IMAGE_BYTES = 26
 _FLOW_BYTES = 66
+_TISSUE_PREPARED_BYTES = 10
+_TISSUE_IMAGE_BYTES = 19
 _MEMORY_MARGIN = 1.08
 _BOX_OF_A_BRAIN = 0.8  # the share of an MNI-sized grid that the box of a skull-stripped brain takes
 _BRAIN_SHARE = 0.28  # and the brain itself
@@ -199,7 +203,12 @@ def _cost(settings: Settings, fixed: Grid, moving: Grid) -> Cost:
     size = max(fixed.size, moving.size)
     pyramid = settings.pyramid
     looks = settings.optimizer.looks(pyramid.iterations[-1])
-    seconds = _SECONDS_TO_START + (_SECONDS_A_VOXEL + looks * _LOOK_SECONDS) * size
+    tissue = float(settings.similarity.tissue_weight > 0)
+    once = _SECONDS_A_VOXEL + tissue * _TISSUE_SECONDS_A_VOXEL
+    image_seconds = _BOX_OF_A_BRAIN * (_IMAGE_SECONDS + tissue * _TISSUE_IMAGE_SECONDS)
+    image_bytes = _IMAGE_BYTES + tissue * _TISSUE_IMAGE_BYTES
+    prepared_bytes = _PREPARED_BYTES + tissue * _TISSUE_PREPARED_BYTES
+    seconds = _SECONDS_TO_START + (once + looks * _LOOK_SECONDS) * size
     largest = 0.0
     for step, lattice, count in zip(
         pyramid.image_spacing_mm, pyramid.velocity_spacing_mm, pyramid.iterations, strict=True
@@ -207,7 +216,7 @@ def _cost(settings: Settings, fixed: Grid, moving: Grid) -> Cost:
         voxels = float(np.prod(extent / np.maximum(step * scale, fixed.spacing)))
         points = float(np.prod((extent + 2 * settings.padding_mm * scale) / (lattice * scale)))
         flow = _FLOW_SECONDS * (1 + settings.time_steps) * points
-        seconds += count * (_BOX_OF_A_BRAIN * _IMAGE_SECONDS * voxels + flow)
-        largest = max(largest, _IMAGE_BYTES * voxels + _FLOW_BYTES * (1 + settings.time_steps) * points)
-    memory = _ENGINE_BYTES + _PREPARED_BYTES * (fixed.size + moving.size) + largest
+        seconds += count * (image_seconds * voxels + flow)
+        largest = max(largest, image_bytes * voxels + _FLOW_BYTES * (1 + settings.time_steps) * points)
+    memory = _ENGINE_BYTES + prepared_bytes * (fixed.size + moving.size) + largest
     return Cost(memory=int(_MEMORY_MARGIN * memory), cpu_seconds=seconds)
