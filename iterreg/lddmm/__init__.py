@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iterreg.lddmm.optimizer import Iteration
-    from iterreg.lddmm.registration import Result, register
+    from iterreg.lddmm.registration import Result, TissueReport, register
     from iterreg.lddmm.settings import Settings
     from iterreg.lddmm.transform import Transform
 
-__all__ = ["Iteration", "Result", "Settings", "Transform", "register"]
+__all__ = ["Iteration", "Result", "Settings", "TissueReport", "Transform", "register"]
 
 _HOMES = {
     "Iteration": "optimizer",
     "Result": "registration",
     "Settings": "settings",
+    "TissueReport": "registration",
     "Transform": "transform",
     "register": "registration",
 }

@@ -25,7 +25,7 @@ from iterreg.lddmm.transform import Transform
 from iterreg.lddmm.unfolding import calmed, unfold
 from iterreg.volume import FloatArray, Grid, Volume
 
-__all__ = ["Result", "register"]
+__all__ = ["Result", "TissueReport", "register"]
 
 Array = NDArray[Any]
 

@@ -16,7 +16,7 @@ from iterreg.toml_parameters import from_mapping, plain, read_toml
 from iterreg.volume import Grid, Volume
 
 if TYPE_CHECKING:
-    from iterreg.lddmm import Iteration, Result, Settings
+    from iterreg.lddmm import Iteration, Result, Settings, TissueReport
 
 __all__ = ["LDDMM"]
 
@@ -156,6 +156,8 @@ def _print_ending(result: Result) -> None:
             f"level {number} ({spacing} mm): energy {first:.6g} -> {last:.6g} in {level['iterations']} "
             f"iterations, stopped by: {level['stopped']}"
         )
+    for tissues in result.tissues:
+        _say(_tissue_sentence(tissues))
     if not result.converged:
         _say("the last level used up its iterations before its energy had settled")
     calmed = result.unfolding
@@ -163,6 +165,13 @@ def _print_ending(result: Result) -> None:
         f"geodesic distance {result.distance:.6g}; smallest determinant {calmed['smallest_determinant']:.3g} "
         f"after {calmed['rounds']} rounds against folding, which kept {calmed['norm_kept']:.2%} of its square"
     )
+
+
+def _tissue_sentence(tissues: TissueReport) -> str:
+    agreed = ", ".join(f"{name} {value:.2f}" for name, value in tissues.agreement.items())
+    clear = " and ".join(f"{value:.2f}" for value in tissues.clarity)
+    compared = ", ".join(tissues.compared) or "none; the similarity alone was used"
+    return f"tissue maps compared: {compared} (correlation before: {agreed}; clarity of the tissues: {clear})"
 
 
 def _details(result: Result) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from iterreg.batch.doctor import examine
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
 from iterreg.io.challenge import read_field
-from iterreg.lddmm import Iteration
+from iterreg.lddmm import Iteration, TissueReport
 from iterreg.methods import lddmm, presets
 from iterreg.methods.base import Method, Task, saves_momentum
 from iterreg.methods.identity import Identity
-from iterreg.methods.lddmm import LDDMM
+from iterreg.methods.lddmm import LDDMM, _tissue_sentence
 from iterreg.methods.trial import Trial, make_trial
 from iterreg.volume import Grid, Volume
 
@@ -109,6 +109,23 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, words: list[str]) -> N
         LDDMM().parameters(str(path))
     for word in ["bad.toml", *words]:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (
+            TissueReport((0.71, 0.7), {"middle": 0.35, "bright": 0.57}, ("middle", "bright")),
+            "middle, bright (",
+        ),
+        (TissueReport((0.71, 0.57), {"middle": 0.35, "bright": 0.57}, ()), "similarity alone"),
+    ],
+)
+def test_the_log_says_which_tissues_were_compared(report: TissueReport, words: str) -> None:
+    text = _tissue_sentence(report)
+    assert words in text
+    for value in (*report.clarity, *report.agreement.values()):
+        assert f"{value:.2f}" in text
 
 
 # -- cost and threads ---------------------------------------------------------------------------------
