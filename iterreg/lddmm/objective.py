@@ -57,7 +57,7 @@ class Channel:
     fixed, moving
         At this level.
     similarity
-        Their measure.
+        Their measure, shared with no other channel: its derivatives are used after all have been compared.
     share
         Its weight among the channels.
     """
