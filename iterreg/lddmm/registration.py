@@ -85,7 +85,7 @@ class Result:
     unfolding
         What it took to be free of folding: rounds, and the share of the momentum taken away.
     tissues
-        One entry for each channel; none without `tissue_weight`.
+        One entry for each channel; none where no tissue maps are asked for.
     """
 
     field: DisplacementField
@@ -165,9 +165,9 @@ def register(
     tissues: list[TissueReport] = []
     for f, m, share in zip(fixed_images, moving_images, shares, strict=True):
         pair = _standardised(f, m, settings)
-        channels.append(_Compared(*pair, share))
-        if settings.similarity.tissue_weight > 0:
-            maps, found = _tissues(f, m, scale, share * settings.similarity.tissue_weight)
+        channels.append(_Compared(*pair, settings.each_level((share,))))
+        if settings.similarity.uses_tissues:
+            maps, found = _tissues(f, m, scale, settings, share)
             channels += maps
             tissues.append(found)
     problem = _Problem(
@@ -187,11 +187,14 @@ def register(
 
 @dataclass(frozen=True)
 class _Compared:
-    """Two arrays on the fixed and the moving grid, how much they count, and whether as tissue maps."""
+    """Two arrays on the fixed and the moving grid, how much they count, and whether as tissue maps.
+
+    `weights` has one value for each level; where it is 0 they are not compared.
+    """
 
     fixed: Array
     moving: Array
-    share: float
+    weights: tuple[float, ...]
     tissue: bool = False
 
 
@@ -228,10 +231,9 @@ class _Problem:
             )
             lattice = self.region.lattice(spacings[number], self.grids[0].spacing)
             objective = self._objective(
-                number,
                 lattice,
                 smoother,
-                tuple((f[number], m[number]) for f, m in images),
+                self._compared(number, lattice, images),
                 support[number],
                 (
                     None if masks[0] is None else masks[0][number],
@@ -304,12 +306,26 @@ class _Problem:
         share = np.float32(lattice.cell / smoother.lattice.cell)
         return finer, np.ascontiguousarray(np.moveaxis(density, 3, 0)) * share
 
+    def _compared(
+        self, level: int, lattice: Lattice, images: Sequence[tuple[list[LevelImage], list[LevelImage]]]
+    ) -> tuple[Channel, ...]:
+        """The channels that count at this level."""
+        return tuple(
+            Channel(
+                fixed[level],
+                moving[level],
+                SSD(lattice.shape) if one.tissue else self._similarity(level, lattice),
+                one.weights[level],
+            )
+            for (fixed, moving), one in zip(images, self.channels, strict=True)
+            if one.weights[level] > 0
+        )
+
     def _objective(
         self,
-        level: int,
         lattice: Lattice,
         smoother: Smoother,
-        images: tuple[tuple[LevelImage, LevelImage], ...],
+        channels: tuple[Channel, ...],
         support: LevelImage,
         masks: tuple[LevelImage | None, LevelImage | None],
     ) -> Objective:
@@ -324,12 +340,7 @@ class _Problem:
         )
         weight *= np.float32(lattice.cell)
         return Objective(
-            tuple(
-                Channel(
-                    f, m, SSD(lattice.shape) if one.tissue else self._similarity(level, lattice), one.share
-                )
-                for (f, m), one in zip(images, self.channels, strict=True)
-            ),
+            channels,
             lattice,
             smoother,
             weight=weight,
@@ -345,7 +356,7 @@ class _Problem:
         measure = self.settings.similarity
         if measure.name == "ssd":
             return SSD(lattice.shape)
-        radius_mm = measure.radius_mm[level if len(measure.radius_mm) > 1 else 0] * self.scale
+        radius_mm = self.settings.each_level(measure.radius_mm)[level] * self.scale
         x, y, z = (max(1, round(radius_mm / s)) for s in lattice.spacing)
         return LNCC(lattice.shape, radius=(x, y, z), epsilon=measure.epsilon, power=measure.power)
 
@@ -370,7 +381,7 @@ def _standardised(fixed: Volume, moving: Volume, settings: Settings) -> tuple[Ar
 
 
 def _tissues(
-    fixed: Volume, moving: Volume, scale: float, share: float
+    fixed: Volume, moving: Volume, scale: float, settings: Settings, share: float
 ) -> tuple[list[_Compared], TissueReport]:
     """The tissue maps that may be compared, and what spoke for or against it."""
     inside = foreground(fixed)
@@ -382,10 +393,15 @@ def _tissues(
     clear = min(one.clarity, two.clarity) >= _LEAST_CLARITY
     agreements: dict[str, float] = {}
     kept: dict[str, _Compared] = {}
-    for name, f, m in (("middle", one.middle, two.middle), ("bright", one.bright, two.bright)):
+    measure = settings.similarity
+    for name, f, m, asked in (
+        ("middle", one.middle, two.middle, measure.middle_weight),
+        ("bright", one.bright, two.bright, measure.bright_weight),
+    ):
         agreements[name] = agreement(f, m, grids, inside)
-        if clear and agreements[name] >= _LEAST_AGREEMENT:
-            kept[name] = _Compared(f, m, share, tissue=True)
+        weights = tuple(share * weight for weight in settings.each_level(asked))
+        if clear and any(weights) and agreements[name] >= _LEAST_AGREEMENT:
+            kept[name] = _Compared(f, m, weights, tissue=True)
     return list(kept.values()), TissueReport((one.clarity, two.clarity), agreements, tuple(kept))
 
 

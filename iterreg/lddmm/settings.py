@@ -58,18 +58,24 @@ class Measure:
         Variance, relative to the image's own, that counts as flat.
     power
         1: squared correlation; 2: its square, which trusts regions that already agree more.
-    tissue_weight
-        Weight of squared differences of two tissue maps beside the measure: of the middle and the brightest
-        of three classes made from each image's intensities. For images of one contrast; maps that hardly
-        agree before the registration are left out. *Raising* it fits the borders of tissues more closely; 0:
-        none.
+    middle_weight, bright_weight
+        Weights, at each level or one for all, of squared differences of two tissue maps beside the measure:
+        of the middle and the brightest of three classes made from each image's intensities (grey and white
+        matter in T1). For images of one contrast; maps that hardly agree before the registration are left
+        out. *Raising* them fits the borders of tissues more closely; 0: none.
     """
 
     name: Literal["lncc", "ssd"] = "lncc"
     radius_mm: tuple[float, ...] = setting((8.0, 4.0, 2.0), above=0, maximum=64)
     epsilon: float = setting(1e-3, above=0, maximum=10)
     power: Literal[1, 2] = 1
-    tissue_weight: float = setting(0.0, minimum=0, maximum=1000)
+    middle_weight: tuple[float, ...] = setting((0.0,), minimum=0, maximum=1000)
+    bright_weight: tuple[float, ...] = setting((0.0,), minimum=0, maximum=1000)
+
+    @property
+    def uses_tissues(self) -> bool:
+        """Whether tissue maps are compared at any level."""
+        return any(weight > 0 for weight in (*self.middle_weight, *self.bright_weight))
 
 
 @dataclass(frozen=True)
@@ -186,12 +192,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         levels = len(self.pyramid.iterations)
-        if len(self.similarity.radius_mm) not in (1, levels):
-            raise InputError(
-                f"similarity.radius_mm needs one value, or one for each of the {levels} levels, "
-                f"got {len(self.similarity.radius_mm)}"
-            )
+        for name in ("radius_mm", "middle_weight", "bright_weight"):
+            values = getattr(self.similarity, name)
+            if len(values) not in (1, levels):
+                raise InputError(
+                    f"similarity.{name} needs one value, or one for each of the {levels} levels, "
+                    f"got {len(values)}"
+                )
         if not self.winsorize[0] < self.winsorize[1]:
             raise InputError(f"winsorize must be two rising quantiles, got {list(self.winsorize)}")
         if self.symmetric and self.time_steps % 2:
             raise InputError(f"time_steps must be even when symmetric, got {self.time_steps}")
+
+    def each_level(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """One value for each level of a list that may have one for all."""
+        return values if len(values) > 1 else values * len(self.pyramid.iterations)

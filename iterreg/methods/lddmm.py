@@ -33,8 +33,8 @@ _FLOW_SECONDS = 1.8e-7
 _LOOK_SECONDS = 7e-8  # for a voxel of the fixed image, to look for folds and mend them
 _SECONDS_TO_START = 2.0
 _SECONDS_A_VOXEL = 6e-7  # to prepare both images, to integrate, write and verify
-_TISSUE_IMAGE_SECONDS = 3.3e-8  # more where tissue maps are compared too …
-_TISSUE_SECONDS_A_VOXEL = 1.3e-7  # … and to make them
+_TISSUE_IMAGE_SECONDS = 1.6e-8  # more for each tissue map that is compared too …
+_TISSUE_SECONDS_A_VOXEL = 1.3e-7  # … and to make both
 # Peak bytes: of the engine with its kernels, for a voxel of both whole images, for a voxel of the images
 # compared, and for a point of the velocity lattice and a time step.
 _ENGINE_BYTES = 260 * 2**20
@@ -42,7 +42,7 @@ _PREPARED_BYTES = 24
 _IMAGE_BYTES = 26
 _FLOW_BYTES = 66
 _TISSUE_PREPARED_BYTES = 10
-_TISSUE_IMAGE_BYTES = 19
+_TISSUE_IMAGE_BYTES = 10
 _MEMORY_MARGIN = 1.08
 _BOX_OF_A_BRAIN = 0.8  # the share of an MNI-sized grid that the box of a skull-stripped brain takes
 _BRAIN_SHARE = 0.28  # and the brain itself
@@ -212,16 +212,23 @@ def _cost(settings: Settings, fixed: Grid, moving: Grid) -> Cost:
     size = max(fixed.size, moving.size)
     pyramid = settings.pyramid
     looks = settings.optimizer.looks(pyramid.iterations[-1])
-    tissue = float(settings.similarity.tissue_weight > 0)
+    measure = settings.similarity
+    tissue = float(measure.uses_tissues)
     once = _SECONDS_A_VOXEL + tissue * _TISSUE_SECONDS_A_VOXEL
-    image_seconds = _BOX_OF_A_BRAIN * (_IMAGE_SECONDS + tissue * _TISSUE_IMAGE_SECONDS)
-    image_bytes = _IMAGE_BYTES + tissue * _TISSUE_IMAGE_BYTES
     prepared_bytes = _PREPARED_BYTES + tissue * _TISSUE_PREPARED_BYTES
     seconds = _SECONDS_TO_START + (once + looks * _LOOK_SECONDS) * size
     largest = 0.0
-    for step, lattice, count in zip(
-        pyramid.image_spacing_mm, pyramid.velocity_spacing_mm, pyramid.iterations, strict=True
+    for step, lattice, count, *weights in zip(
+        pyramid.image_spacing_mm,
+        pyramid.velocity_spacing_mm,
+        pyramid.iterations,
+        settings.each_level(measure.middle_weight),
+        settings.each_level(measure.bright_weight),
+        strict=True,
     ):
+        maps = sum(weight > 0 for weight in weights)
+        image_seconds = _BOX_OF_A_BRAIN * (_IMAGE_SECONDS + maps * _TISSUE_IMAGE_SECONDS)
+        image_bytes = _IMAGE_BYTES + maps * _TISSUE_IMAGE_BYTES
         voxels = float(np.prod(extent / np.maximum(step * scale, fixed.spacing)))
         points = float(np.prod((extent + 2 * settings.padding_mm * scale) / (lattice * scale)))
         flow = _FLOW_SECONDS * (1 + settings.time_steps) * points

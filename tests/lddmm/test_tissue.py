@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from iterreg.errors import InputError
 from iterreg.lddmm import Settings, register, registration
+from iterreg.lddmm.settings import Measure
 from iterreg.lddmm.tissue import agreement, tissue_maps
 from iterreg.volume import Grid, Volume
 
@@ -116,7 +118,8 @@ def test_agreement_is_the_correlation_where_the_images_lie(rng: np.random.Genera
 @pytest.fixture
 def beside(settings_of: Callable[..., Settings]) -> Settings:
     settings = settings_of()
-    return replace(settings, similarity=replace(settings.similarity, tissue_weight=1.0))
+    measure = replace(settings.similarity, middle_weight=(1.0,), bright_weight=(1.0,))
+    return replace(settings, similarity=measure)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +181,7 @@ def test_without_any_map_that_agrees_it_is_the_measure_alone(
     inside = pair.moving.array != 0
     noise = np.where(inside, 100 + rng.standard_normal(inside.shape), 0).astype(np.float32)
     other = replace(pair.moving, array=noise)
-    alone = replace(brief, similarity=replace(brief.similarity, tissue_weight=0.0))
+    alone = replace(brief, similarity=replace(brief.similarity, middle_weight=(0.0,), bright_weight=(0.0,)))
     one, two = register(pair.fixed, other, brief), register(pair.fixed, other, alone)
     assert max(one.tissues[0].agreement.values()) < 0.1
     assert one.tissues[0].compared == ()
@@ -208,3 +211,28 @@ def test_constant_images_stay_where_they_are(beside: Settings) -> None:
     image = Volume(np.full(SHAPE, 7, np.float32), Grid(SHAPE))
     found = register(image, image, beside)
     assert (found.field.vectors == 0).all()
+
+
+def test_each_map_is_compared_on_the_levels_that_weigh_it(pair: Any, brief: Settings) -> None:
+    def levels(middle: tuple[float, ...], bright: tuple[float, ...]) -> list[float]:
+        measure = replace(brief.similarity, middle_weight=middle, bright_weight=bright)
+        still = replace(brief.optimizer, step_mm=1e-6)
+        found = register(pair.fixed, pair.moving, replace(brief, similarity=measure, optimizer=still))
+        assert found.tissues[0].compared == tuple(
+            name for name, weights in (("middle", middle), ("bright", bright)) if any(weights)
+        )
+        return [level["dissimilarity"][0] for level in found.levels]
+
+    nothing = levels((0.0, 0.0, 1e-9), (0.0,))
+    middle = levels((1.0, 0.0, 0.0), (0.0,))
+    either = levels((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+    assert middle[0] > 1.01 * nothing[0]
+    assert middle[1:] == pytest.approx(nothing[1:], rel=1e-3)
+    assert either[:2] == pytest.approx(middle[:2], rel=1e-3)
+    assert either[2] > 1.01 * middle[2]
+
+
+@pytest.mark.parametrize("name", ["middle_weight", "bright_weight"])
+def test_weights_that_fit_no_level_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"similarity.{name} needs one value, or one for each of the 3"):
+        Settings(similarity=Measure(**{name: (1.0, 2.0)}))
