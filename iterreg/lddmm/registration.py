@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from iterreg.lddmm.pyramid import LevelImage, Region, foreground, image_levels, 
 from iterreg.lddmm.reproducing_kernel import Smoother
 from iterreg.lddmm.settings import Settings
 from iterreg.lddmm.similarity import LNCC, SSD, Similarity
-from iterreg.lddmm.tissue import agreement, tissue_maps
+from iterreg.lddmm.tissue import Tissues, agreement, tissue_maps
 from iterreg.lddmm.transform import Transform
 from iterreg.lddmm.unfolding import calmed, unfold
 from iterreg.volume import FloatArray, Grid, Volume
@@ -28,6 +29,8 @@ from iterreg.volume import FloatArray, Grid, Volume
 __all__ = ["Result", "TissueReport", "register"]
 
 Array = NDArray[Any]
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 _HUMAN_BRAIN_MM = 118.0
 """Cube root of the volume of a skull-stripped adult brain (1.65 litres), which the presets are made for."""
@@ -131,7 +134,8 @@ def register(
     channel_weights
         Shares of the channels; equal by default.
     threads
-        Of the Fourier transforms. Kernels obey numba's own setting. No setting changes the result.
+        Of the preparation and the Fourier transforms. Kernels obey numba's own setting. None changes the
+        result.
     callback
         Called after each evaluation of the energy.
 
@@ -161,13 +165,16 @@ def register(
         raise InputError(
             f"{fixed_images[0]!r}: the foreground spans no volume; LDDMM needs several voxels on each axis"
         )
+    count = len(shares)
+    prepared = _each(
+        lambda image: _Prepared.of(image, settings, scale), [*fixed_images, *moving_images], threads
+    )
     channels: list[_Compared] = []
     tissues: list[TissueReport] = []
-    for f, m, share in zip(fixed_images, moving_images, shares, strict=True):
-        pair = _standardised(f, m, settings)
-        channels.append(_Compared(*pair, settings.each_level((share,))))
-        if settings.similarity.uses_tissues:
-            maps, found = _tissues(f, m, scale, settings, share)
+    for f, m, share in zip(prepared[:count], prepared[count:], shares, strict=True):
+        channels.append(_Compared(f.array, m.array, settings.each_level((share,))))
+        if f.tissues is not None and m.tissues is not None:
+            maps, found = _compared_maps((f.tissues, m.tissues), grids, inside[0], settings, share)
             channels += maps
             tissues.append(found)
     problem = _Problem(
@@ -183,6 +190,21 @@ def register(
         threads=threads,
     )
     return replace(problem.solve(callback), tissues=tuple(tissues))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What is made of an image by itself: standardised intensities, and its tissues if they are asked for."""
+
+    array: Array
+    tissues: Tissues | None
+
+    @classmethod
+    def of(cls, image: Volume, settings: Settings, scale: float) -> _Prepared:
+        own = foreground(image)
+        spacing = [s / scale for s in image.grid.spacing]
+        tissues = tissue_maps(image.array, own, spacing) if settings.similarity.uses_tissues else None
+        return cls(standardised(image, own, settings.winsorize), tissues)
 
 
 @dataclass(frozen=True)
@@ -214,7 +236,12 @@ class _Problem:
     def solve(self, callback: Callable[[Iteration], None] | None) -> Result:
         settings, pyramid = self.settings, self.settings.pyramid
         spacings = [s * self.scale for s in pyramid.image_spacing_mm]
-        images = [self._levels(spacings, (one.fixed, one.moving)) for one in self.channels]
+        made = _each(
+            lambda side: image_levels(side[0], side[1].spacing, spacings),
+            [side for one in self.channels for side in zip((one.fixed, one.moving), self.grids, strict=True)],
+            self.threads,
+        )
+        images = list(zip(made[::2], made[1::2], strict=True))
         support = image_levels(self.support, self.grids[0].spacing, spacings)
         masks = [
             None if m is None else image_levels(m, grid.spacing, spacings)
@@ -277,14 +304,6 @@ class _Problem:
             moving=self.grids[1],
             threads=self.threads,
         )
-
-    def _levels(
-        self, spacings: Sequence[float], pair: tuple[Array, Array]
-    ) -> tuple[list[LevelImage], list[LevelImage]]:
-        fixed, moving = (
-            image_levels(array, grid.spacing, spacings) for array, grid in zip(pair, self.grids, strict=True)
-        )
-        return fixed, moving
 
     def _velocity_space(
         self, spacing: float, smoother: Smoother | None, momentum: Array | None
@@ -375,21 +394,23 @@ def _report(images: Lattice, velocities: Lattice, descent: Descent) -> dict[str,
     }
 
 
-def _standardised(fixed: Volume, moving: Volume, settings: Settings) -> tuple[Array, Array]:
-    made = (standardised(image, foreground(image), settings.winsorize) for image in (fixed, moving))
-    return next(made), next(made)
+def _each(work: Callable[[_Item], _Made], items: Sequence[_Item], threads: int) -> list[_Made]:
+    """`work` on every item: numpy and scipy leave the interpreter to others meanwhile."""
+    if threads == 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, items))
 
 
-def _tissues(
-    fixed: Volume, moving: Volume, scale: float, settings: Settings, share: float
+def _compared_maps(
+    pair: tuple[Tissues, Tissues],
+    grids: tuple[Grid, Grid],
+    inside: NDArray[np.bool_],
+    settings: Settings,
+    share: float,
 ) -> tuple[list[_Compared], TissueReport]:
     """The tissue maps that may be compared, and what spoke for or against it."""
-    inside = foreground(fixed)
-    one, two = (
-        tissue_maps(image.array, own, [s / scale for s in image.grid.spacing])
-        for image, own in ((fixed, inside), (moving, foreground(moving)))
-    )
-    grids = (fixed.grid, moving.grid)
+    one, two = pair
     clear = min(one.clarity, two.clarity) >= _LEAST_CLARITY
     agreements: dict[str, float] = {}
     kept: dict[str, _Compared] = {}
@@ -445,11 +466,13 @@ def _from_fixed_frame(fixed: Grid, grid: Grid) -> FloatArray:
 
 def _support(inside: tuple[Array, Array], grids: tuple[Grid, Grid], reach_mm: float) -> Array:
     """(X, Y, Z) float32 on the fixed grid: 1 in both foregrounds and a little around them."""
-    own = inside[0]
-    moved = DisplacementField.identity(*grids).warp_labels(Volume(inside[1].astype(np.int32), grids[1])).array
+    own, moved = inside
+    if not grids[0].matches(grids[1]):
+        labels = Volume(moved.astype(np.int32), grids[1])
+        moved = DisplacementField.identity(*grids).warp_labels(labels).array > 0
     if not moved.any():
         raise InputError("the two images do not meet in the world; check their headers or align them first")
-    both = own | (moved > 0)
+    both = own | moved
     if both.all():
         return both.astype(np.float32)
     for axis, spacing in enumerate(grids[0].spacing):
