@@ -260,7 +260,7 @@ class _Problem:
             objective = self._objective(
                 lattice,
                 smoother,
-                self._compared(number, lattice, images),
+                self._channels_at(number, lattice, images),
                 support[number],
                 (
                     None if masks[0] is None else masks[0][number],
@@ -325,7 +325,7 @@ class _Problem:
         share = np.float32(lattice.cell / smoother.lattice.cell)
         return finer, np.ascontiguousarray(np.moveaxis(density, 3, 0)) * share
 
-    def _compared(
+    def _channels_at(
         self, level: int, lattice: Lattice, images: Sequence[tuple[list[LevelImage], list[LevelImage]]]
     ) -> tuple[Channel, ...]:
         """The channels that count at this level."""
