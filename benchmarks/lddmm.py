@@ -22,7 +22,9 @@ its end, with all imports, reading and writing; peak memory is its largest resid
 come from a cache below the run folder that was filled before; a run that compiles all the same is repeated.
 Fields are written to disk and scored from there, in another process: mean foreground Dice and HD95 over the
 labels of the evaluation config, NDV over fixed > 0. Wall seconds, and with them nothing else, depend on what
-the machine does besides: ``load`` says how busy it was.
+the machine does besides: ``load`` says how busy it was, and ``stolen_s`` for how many seconds of the run a
+hypervisor gave one of its processors to another guest (counted by Linux over all processors). A column takes
+these out of the wall seconds, shared by the threads: no program can use them.
 """
 
 from __future__ import annotations
@@ -256,7 +258,7 @@ def costed(command: Sequence[str], threads: int, cache: Path, *, ours: bool) -> 
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     own = LDDMM().environment(threads) if ours else {}
     environment = {**os.environ, **count, **one, **own, "NUMBA_CACHE_DIR": str(cache)}
-    load, began = os.getloadavg()[0], time.monotonic()
+    load, stolen, began = os.getloadavg()[0], stolen_seconds(), time.monotonic()
     child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert child.stdout is not None
     said = child.stdout.read().decode(errors="replace")
@@ -264,12 +266,23 @@ def costed(command: Sequence[str], threads: int, cache: Path, *, ours: bool) -> 
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
         sys.exit(f"a registration ended with {child.returncode}:\n{said[-3000:]}")
+    wall = time.monotonic() - began
     return {
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
-        "wall_s": round(time.monotonic() - began, 2),
+        "wall_s": round(wall, 2),
+        "stolen_s": round(stolen_seconds() - stolen, 2),
         "peak_mib": round(usage.ru_maxrss / 1024, 1),
         "load": round(load, 2),
     }, said
+
+
+def stolen_seconds() -> float:
+    """Since boot, over all processors; 0 where the system does not count them."""
+    try:
+        fields = Path("/proc/stat").read_text().splitlines()[0].split()
+    except OSError:
+        return 0.0
+    return int(fields[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def code_digest() -> str:
@@ -391,14 +404,15 @@ TITLES = {
     "method": "method", "pairs": "pairs", "dice": "mean Dice", "least_gain": "least Dice above greedy",
     "hd95": "mean HD95 mm", "ndv": "largest NDV %", "folded_percent": "largest folded %",
     "cpu_s": "CPU s, 8 pairs", "cpu_median": "CPU s, medians", "share": "of greedy's",
-    "wall_share": "wall / CPU", "single_cpu": "CPU s, 1 thread", "thread_share": "2 threads / 1",
+    "wall_share": "wall / CPU", "unstolen_share": "wall / CPU, stolen time taken out",
+    "single_cpu": "CPU s, 1 thread", "thread_share": "2 threads / 1",
     "cold_cpu": "CPU s, cold", "peak_mib": "peak MiB", "fine_share": "CPU s 0.6 / 1 mm",
     "fine_mib": "MiB 0.6 mm", "measured": "measured",
 }  # fmt: skip
 """Columns of the table (csv) with their titles in the document (md)."""
 RUN_COLUMNS = (
     "stage", "method", "pair", "iterations", "threads", "repeat", "dice", "hd95", "ndv", "folded_percent",
-    "cpu_s", "wall_s", "peak_mib", "load", "code", "field", "measured",
+    "cpu_s", "wall_s", "stolen_s", "peak_mib", "load", "code", "field", "measured",
 )  # fmt: skip
 
 
@@ -438,10 +452,12 @@ def summary(method: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     medians = _medians(stage["two"])
     theirs = _medians([r for r in rows if r["stage"] == "two" and r["method"] == "greedy"])
     if medians:
-        out["cpu_median"] = " / ".join(f"{cpu:.1f}" for cpu, _ in medians.values())
-        shares = [cpu / theirs[pair][0] for pair, (cpu, _) in medians.items() if pair in theirs]
+        out["cpu_median"] = " / ".join(f"{cpu:.1f}" for cpu, _, _ in medians.values())
+        shares = [cpu / theirs[pair][0] for pair, (cpu, _, _) in medians.items() if pair in theirs]
         out["share"] = f"{max(shares):.3f}" if shares else ""
-        out["wall_share"] = f"{max(wall / cpu for cpu, wall in medians.values()):.2f}"
+        out["wall_share"] = f"{max(wall / cpu for cpu, wall, _ in medians.values()):.2f}"
+        unstolen = [own / cpu for cpu, _, own in medians.values() if own is not None]
+        out["unstolen_share"] = f"{max(unstolen):.2f}" if unstolen else ""
     first = next(iter(medians.values()), None)
     if stage["single"]:
         alone = stage["single"][-1]["cpu_s"]
@@ -455,17 +471,19 @@ def summary(method: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def _medians(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Pair -> median CPU and wall seconds of its repeats, once it has them all."""
+def _medians(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float, float | None]]:
+    """Pair -> median seconds of its repeats, once it has them all: CPU, wall, and wall without the stolen."""
     found = [row["pair"] for row in rows]
-    pairs = [pair for pair in dict.fromkeys(found) if found.count(pair) >= REPEATS]
-    return {
-        pair: (
-            median(row["cpu_s"] for row in rows if row["pair"] == pair),
-            median(row["wall_s"] for row in rows if row["pair"] == pair),
-        )
-        for pair in pairs
-    }
+    medians: dict[str, tuple[float, float, float | None]] = {}
+    for pair in dict.fromkeys(found):
+        own = [row for row in rows if row["pair"] == pair]
+        if len(own) < REPEATS:
+            continue
+        cpu, wall = (median(row[name] for row in own) for name in ("cpu_s", "wall_s"))
+        # Rows of older versions do not know.
+        known = [row["wall_s"] - row["stolen_s"] / row["threads"] for row in own if "stolen_s" in row]
+        medians[pair] = (cpu, wall, median(known) if len(known) == len(own) else None)
+    return medians
 
 
 def write_csv(

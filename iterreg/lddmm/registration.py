@@ -42,9 +42,9 @@ _LEAST_AGREEMENT = 0.1
 """Correlation of two tissue maps before the registration below which they are not compared: with another
 contrast other tissues are the brightest."""
 
-_LEAST_CLARITY = 0.6
-"""Clarity of either image's tissues below which none is compared: its histogram has no three classes, as in
-brains that are not myelinated yet."""
+_SEPARATE = 2.0
+"""Standard deviations between classes of their own widths above which few voxels are partly one and partly
+another: hard shares say as much as soft ones."""
 
 _DRIFT_MM = 10.0
 """How far from where it is momentum is carried at most, on the way from the meeting point to either image."""
@@ -58,6 +58,8 @@ class TissueReport:
     ----------
     clarity
         Of the fixed and the moving image's tissues; see `iterreg.lddmm.tissue.Tissues`.
+    apart, own_widths
+        The same.
     agreement
         Correlation of the two images' maps before the registration, by name.
     compared
@@ -65,6 +67,8 @@ class TissueReport:
     """
 
     clarity: tuple[float, float]
+    apart: tuple[float, float]
+    own_widths: tuple[bool, bool]
     agreement: Mapping[str, float]
     compared: tuple[str, ...]
 
@@ -171,10 +175,12 @@ def register(
     )
     channels: list[_Compared] = []
     tissues: list[TissueReport] = []
-    for f, m, share in zip(prepared[:count], prepared[count:], shares, strict=True):
+    for number, share in enumerate(shares):
+        f, m = prepared[number], prepared[number + count]
         channels.append(_Compared(f.array, m.array, settings.each_level((share,))))
         if f.tissues is not None and m.tissues is not None:
-            maps, found = _compared_maps((f.tissues, m.tissues), grids, inside[0], settings, share)
+            pair = _alike((f.tissues, m.tissues), (fixed_images[number], moving_images[number]), scale)
+            maps, found = _compared_maps(pair, grids, inside[0], settings, share)
             channels += maps
             tissues.append(found)
     problem = _Problem(
@@ -201,10 +207,8 @@ class _Prepared:
 
     @classmethod
     def of(cls, image: Volume, settings: Settings, scale: float) -> _Prepared:
-        own = foreground(image)
-        spacing = [s / scale for s in image.grid.spacing]
-        tissues = tissue_maps(image.array, own, spacing) if settings.similarity.uses_tissues else None
-        return cls(standardised(image, own, settings.winsorize), tissues)
+        tissues = _tissues(image, scale) if settings.similarity.uses_tissues else None
+        return cls(standardised(image, foreground(image), settings.winsorize), tissues)
 
 
 @dataclass(frozen=True)
@@ -402,6 +406,28 @@ def _each(work: Callable[[_Item], _Made], items: Sequence[_Item], threads: int) 
         return list(pool.map(work, items))
 
 
+def _tissues(image: Volume, scale: float, *, own_widths: bool | None = None) -> Tissues:
+    spacing = [s / scale for s in image.grid.spacing]
+    return tissue_maps(image.array, foreground(image), spacing, own_widths=own_widths)
+
+
+def _alike(
+    pair: tuple[Tissues, Tissues], images: tuple[Volume, Volume], scale: float
+) -> tuple[Tissues, Tissues]:
+    """Classes of their own widths in both images where one needs them and the other's are separate.
+
+    Such maps are harder; soft ones beside them differ at every border.
+    """
+    one, two = pair
+    if one.own_widths == two.own_widths:
+        return pair
+    soft = images[0] if two.own_widths else images[1]
+    harder = _tissues(soft, scale, own_widths=True)
+    if harder.apart < _SEPARATE:
+        return pair
+    return (harder, two) if two.own_widths else (one, harder)
+
+
 def _compared_maps(
     pair: tuple[Tissues, Tissues],
     grids: tuple[Grid, Grid],
@@ -411,7 +437,7 @@ def _compared_maps(
 ) -> tuple[list[_Compared], TissueReport]:
     """The tissue maps that may be compared, and what spoke for or against it."""
     one, two = pair
-    clear = min(one.clarity, two.clarity) >= _LEAST_CLARITY
+    distinct = one.distinct and two.distinct
     agreements: dict[str, float] = {}
     kept: dict[str, _Compared] = {}
     measure = settings.similarity
@@ -421,9 +447,16 @@ def _compared_maps(
     ):
         agreements[name] = agreement(f, m, grids, inside)
         weights = tuple(share * weight for weight in settings.each_level(asked))
-        if clear and any(weights) and agreements[name] >= _LEAST_AGREEMENT:
+        if distinct and any(weights) and agreements[name] >= _LEAST_AGREEMENT:
             kept[name] = _Compared(f, m, weights, tissue=True)
-    return list(kept.values()), TissueReport((one.clarity, two.clarity), agreements, tuple(kept))
+    report = TissueReport(
+        clarity=(one.clarity, two.clarity),
+        apart=(one.apart, two.apart),
+        own_widths=(one.own_widths, two.own_widths),
+        agreement=agreements,
+        compared=tuple(kept),
+    )
+    return list(kept.values()), report
 
 
 def _channels(images: Volume | Sequence[Volume]) -> list[Volume]:

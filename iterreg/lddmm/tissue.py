@@ -30,6 +30,17 @@ _STARTS = (0.1, 0.5, 0.9)
 _WIDTH = 0.2
 """Standard deviation of a class, in distances between the first and the last start."""
 
+_LEAST_APART = 1.0
+"""Standard deviations between neighbouring centres below which classes ran into each other."""
+
+_LEAST_CLARITY = 0.6
+
+_NARROWEST = 0.05
+"""Of a class's own standard deviation, in distances between the outermost centres."""
+
+_RAREST = 0.05
+"""Share of the voxels that a class is credited with at least, so that none dies out."""
+
 _CLIP = (0.005, 0.995)
 """Quantiles of the foreground beyond which intensities are clipped: no class is to settle on what stripping
 left."""
@@ -60,15 +71,30 @@ class Tissues:
     clarity
         Mean over the foreground of the squared shares of its three classes: 1 where each voxel belongs to
         one class alone, 1/3 where no voxel says which it belongs to.
+    apart
+        Standard deviations between the centres of the two classes that are nearest to each other.
+    own_widths
+        Whether each class had a width of its own.
     """
 
     middle: Array
     bright: Array
     clarity: float
+    apart: float
+    own_widths: bool
+
+    @property
+    def distinct(self) -> bool:
+        """Whether the intensities do fall into three classes."""
+        return self.apart >= _LEAST_APART and self.clarity >= _LEAST_CLARITY
 
 
 def tissue_maps(
-    values: Array, inside: NDArray[np.bool_], spacing: Sequence[float] = (1.0, 1.0, 1.0)
+    values: Array,
+    inside: NDArray[np.bool_],
+    spacing: Sequence[float] = (1.0, 1.0, 1.0),
+    *,
+    own_widths: bool | None = None,
 ) -> Tissues:
     """Find an image's tissues.
 
@@ -84,56 +110,92 @@ def tissue_maps(
         (X, Y, Z): the foreground.
     spacing
         Millimetres, of a human brain.
+    own_widths
+        Give each class a width and a frequency of its own; by default where those of one width run into each
+        other, because few voxels lie far from all others: fluid in T2-weighted brains. Classes of one width
+        are softer and follow partial volume.
     """
+    if own_widths is None:
+        found = tissue_maps(values, inside, spacing, own_widths=False)
+        return found if found.apart >= _LEAST_APART else tissue_maps(values, inside, spacing, own_widths=True)
     maps = np.zeros((2, *values.shape), np.float32)
     low, high = np.quantile(values[inside], _CLIP) if inside.any() else (0.0, 0.0)
     if not high > low:
-        return Tissues(maps[0], maps[1], 0.0)
+        return Tissues(maps[0], maps[1], 0.0, 0.0, own_widths)
     rising = ((np.clip(values, low, high) - low) / (high - low)).astype(np.float32)
-    own = rising[inside] / _bias(rising, inside, spacing)[inside]
-    shares = _Classes.of(own).shares(own)
+    own = rising[inside] / _bias(rising, inside, spacing, own_widths)[inside]
+    classes = _Classes.of(own, own_widths)
+    shares = classes.shares(own)
     for number in (1, 2):
         maps[number - 1][inside] = shares[number] / max(float(shares[number].std()), 1e-6)
-    return Tissues(maps[0], maps[1], float((shares**2).sum(axis=0).mean()))
+    clarity = float((shares**2).sum(axis=0).mean())
+    return Tissues(maps[0], maps[1], clarity, classes.apart, own_widths)
 
 
 @dataclass(frozen=True)
 class _Classes:
-    """Three Gaussians of one width over intensities from `low` to `high`."""
+    """Three Gaussians over intensities from `low` to `high`.
+
+    `heights` are their peaks; beyond the `limits` an intensity belongs where the nearer limit does.
+    """
 
     centres: Array
-    width: float
+    widths: Array
+    heights: Array
+    limits: tuple[float, float]
     low: float
     high: float
 
     @classmethod
-    def of(cls, own: Array) -> _Classes:
+    def of(cls, own: Array, own_widths: bool) -> _Classes:
         low, high = float(own.min()), float(own.max())
         counts, edges = np.histogram(own, _BINS, (low, high))
         middles = (edges[1:] + edges[:-1]) / 2
         centres = np.quantile(own, _STARTS)
-        width = max(_WIDTH * float(np.ptp(centres)), (high - low) / _BINS, 1e-6)
+        widths = np.full(3, max(_WIDTH * float(np.ptp(centres)), (high - low) / _BINS, 1e-6))
+        if own_widths:
+            centres, widths, heights = _mixture(counts, middles, centres, widths)
+            return cls(centres, widths, heights, (float(centres[0]), float(centres[-1])), low, high)
+        heights = np.ones(3)
         for _ in range(_ROUNDS):
-            weights = counts * _memberships(middles, centres, width)
+            weights = counts * _memberships(middles, centres, widths, heights)
             centres = (weights * middles).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
-        return cls(centres, width, low, high)
+        return cls(centres, widths, heights, (low, high), low, high)
+
+    @property
+    def apart(self) -> float:
+        return float((np.diff(self.centres) / np.maximum(self.widths[1:], self.widths[:-1])).min())
 
     def shares(self, values: Array) -> Array:
         """(3, n) float32 of intensities from `low` to `high`: they add to one."""
-        at = np.linspace(self.low, self.high, _TABLE)
-        table = _memberships(at, self.centres, self.width).astype(np.float32)
+        at = np.clip(np.linspace(self.low, self.high, _TABLE), *self.limits)
+        table = _memberships(at, self.centres, self.widths, self.heights).astype(np.float32)
         step = max((self.high - self.low) / (_TABLE - 1), 1e-12)
         entry = ((values - self.low) / step + 0.5).astype(np.int32)
         return np.take(table, entry, axis=1, mode="clip")
 
 
-def _memberships(values: Array, centres: Array, width: float) -> Array:
-    exponent = -0.5 * ((values - centres[:, None]) / width) ** 2
+def _mixture(counts: Array, values: Array, centres: Array, widths: Array) -> tuple[Array, Array, Array]:
+    """Centres, widths and heights of Gaussians fitted to a histogram by expectation maximisation."""
+    heights = 1.0 / widths
+    for _ in range(_ROUNDS):
+        weights = counts * _memberships(values, centres, widths, heights)
+        sums = np.maximum(weights.sum(axis=1), 1e-9)
+        centres = (weights * values).sum(axis=1) / sums
+        spread = np.sqrt((weights * (values - centres[:, None]) ** 2).sum(axis=1) / sums)
+        widths = np.maximum(spread, max(_NARROWEST * float(np.ptp(centres)), 1e-6))
+        heights = np.maximum(sums / sums.sum(), _RAREST) / widths
+    rising = np.argsort(centres, kind="stable")
+    return centres[rising], widths[rising], heights[rising]
+
+
+def _memberships(values: Array, centres: Array, widths: Array, heights: Array) -> Array:
+    exponent = -0.5 * ((values - centres[:, None]) / widths[:, None]) ** 2 + np.log(heights)[:, None]
     share = np.exp(exponent - exponent.max(axis=0))
     return np.asarray(share / share.sum(axis=0))
 
 
-def _bias(values: Array, inside: NDArray[np.bool_], spacing: Sequence[float]) -> Array:
+def _bias(values: Array, inside: NDArray[np.bool_], spacing: Sequence[float], own_widths: bool) -> Array:
     """(X, Y, Z) smooth factor by which intensities differ from those of their classes."""
     strides = [max(1, round(_COARSE_MM / s)) for s in spacing]
     places = [np.arange(n % k // 2, n, k) for n, k in zip(values.shape, strides, strict=True)]
@@ -144,7 +206,7 @@ def _bias(values: Array, inside: NDArray[np.bool_], spacing: Sequence[float]) ->
         return np.ones_like(values)
     for _ in range(_BIAS_ROUNDS):
         flat = coarse[own] / bias[own]
-        classes = _Classes.of(flat)
+        classes = _Classes.of(flat, own_widths)
         ideal[own] = classes.centres @ classes.shares(flat)
         above, below = (
             ndimage.gaussian_filter(product, sigma, mode="constant")

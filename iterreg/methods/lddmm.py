@@ -182,7 +182,13 @@ def _details(result: Result) -> dict[str, Any]:
         "converged": result.converged,
         "unfolding": dict(result.unfolding),
         "tissues": [
-            {"clarity": list(one.clarity), "agreement": dict(one.agreement), "compared": list(one.compared)}
+            {
+                "clarity": list(one.clarity),
+                "apart": list(one.apart),
+                "own_widths": list(one.own_widths),
+                "agreement": dict(one.agreement),
+                "compared": list(one.compared),
+            }
             for one in result.tissues
         ],
         "history": _history(result.history),

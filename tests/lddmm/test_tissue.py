@@ -43,11 +43,52 @@ def test_maps_find_the_classes(rng: np.random.Generator) -> None:
         assert (found[inside & (classes != number)] < 0.2 * full).mean() > 0.98
 
 
+def a_rare_class(rng: np.random.Generator, rare: str) -> tuple[Array, Array, Array]:
+    """As `three_tissues`, with two close classes and few voxels far from both."""
+    _, _, inside = three_tissues(rng)
+    smooth = gaussian_filter(rng.standard_normal(SHAPE), 2.5)
+    classes = np.searchsorted(np.quantile(smooth[inside], [0.15, 0.55]), smooth)
+    image = np.array([20.0, 120, 140])[classes]
+    if rare == "bright":
+        classes, image = 2 - classes, 200 - image
+    return classes, ((image + rng.normal(0, 4, SHAPE)) * inside).astype(np.float32), inside
+
+
+@pytest.mark.parametrize("rare", ["dark", "bright"])
+def test_widths_of_their_own_find_a_rare_class(rng: np.random.Generator, rare: str) -> None:
+    """Fluid in T2-weighted brains (bright) and in FLAIR (dark): classes of one width run into each other."""
+    classes, image, inside = a_rare_class(rng, rare)
+    assert tissue_maps(image, inside, own_widths=False).apart < 1
+    tissues = tissue_maps(image, inside)
+    assert tissues.own_widths
+    assert tissues.distinct
+    assert tissues.clarity > 0.9
+    assert tissues.apart > 3
+    for number, found in ((1, tissues.middle), (2, tissues.bright)):
+        belongs = found[inside] > found.max() / 2
+        assert (belongs == (classes[inside] == number)).mean() > 0.97
+
+
+def test_the_brightest_voxels_are_bright_beside_a_wide_dark_class(rng: np.random.Generator) -> None:
+    """Far out on either side a wide Gaussian is above a narrow one: there are a few bright vessels."""
+    _, _, inside = three_tissues(rng)
+    classes = rng.integers(0, 3, SHAPE)
+    image = np.array([60.0, 110, 130])[classes] + np.array([25.0, 5, 3])[classes] * rng.standard_normal(SHAPE)
+    image[rng.random(SHAPE) < 0.01] = 155
+    image = (np.clip(image, 1, 155) * inside).astype(np.float32)
+    bright = tissue_maps(image, inside, own_widths=True).bright[inside]
+    assert (bright[image[inside] > 130] > 0.8 * bright.max()).all()
+    assert (bright[image[inside] < 60] < 0.1 * bright.max()).all()
+
+
+@pytest.mark.parametrize("own_widths", [False, True])
 @pytest.mark.parametrize(("factor", "constant"), [(100.0, 0.0), (1e-3, 0.0), (1.0, 1000.0), (600.0, -20.0)])
-def test_scale_and_offset_do_not_matter(rng: np.random.Generator, factor: float, constant: float) -> None:
+def test_scale_and_offset_do_not_matter(
+    rng: np.random.Generator, factor: float, constant: float, own_widths: bool
+) -> None:
     _, image, inside = three_tissues(rng)
     other = np.where(inside, factor * image + constant, 0).astype(np.float32)
-    one, two = tissue_maps(image, inside), tissue_maps(other, inside)
+    one, two = (tissue_maps(values, inside, own_widths=own_widths) for values in (image, other))
     np.testing.assert_allclose(one.middle, two.middle, atol=1e-2)
     np.testing.assert_allclose(one.bright, two.bright, atol=1e-2)
 
@@ -82,17 +123,19 @@ def test_noise_makes_tissues_less_clear(rng: np.random.Generator) -> None:
     assert 1 / 3 < clarity[-1] < clarity[0] <= 1
 
 
+@pytest.mark.parametrize("own_widths", [False, True])
 @pytest.mark.parametrize("values", [np.ones(SHAPE), np.zeros(SHAPE)])
-def test_one_intensity_makes_empty_maps(values: Array) -> None:
-    found = tissue_maps(values.astype(np.float32), np.ones(SHAPE, bool))
+def test_one_intensity_makes_empty_maps(values: Array, own_widths: bool) -> None:
+    found = tissue_maps(values.astype(np.float32), np.ones(SHAPE, bool), own_widths=own_widths)
     assert not found.middle.any()
     assert not found.bright.any()
     assert found.clarity == 0
 
 
-def test_two_intensities_make_finite_maps(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("own_widths", [False, True])
+def test_two_intensities_make_finite_maps(rng: np.random.Generator, own_widths: bool) -> None:
     values = (rng.random(SHAPE) > 0.5).astype(np.float32)
-    found = tissue_maps(values, np.ones(SHAPE, bool))
+    found = tissue_maps(values, np.ones(SHAPE, bool), own_widths=own_widths)
     assert np.isfinite(found.middle).all()
     assert np.isfinite(found.bright).all()
 
@@ -189,14 +232,32 @@ def test_without_any_map_that_agrees_it_is_the_measure_alone(
     np.testing.assert_array_equal(one.field.vectors, two.field.vectors)
 
 
-def test_unclear_tissues_are_not_compared(
-    pair: Any, brief: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(("spread", "both"), [(4, True), (16, False)])
+def test_both_images_get_widths_of_their_own_where_one_needs_them(
+    rng: np.random.Generator, brief: Settings, swapped: bool, spread: float, both: bool
 ) -> None:
-    monkeypatch.setattr(registration, "_LEAST_CLARITY", 1.01)
-    found = register(pair.fixed, pair.moving, brief)
-    assert found.tissues[0].compared == ()
-    assert min(found.tissues[0].agreement.values()) > 0.1
-    assert max(found.tissues[0].clarity) < 1.01
+    """If the other's classes are separate; wide ones (partial volume) stay as they are."""
+    classes, odd, _ = a_rare_class(rng, "bright")
+    even = np.where(odd != 0, 30 + 40 * classes + rng.normal(0, spread, SHAPE), 0).astype(np.float32)
+    pair = [Volume(values, Grid(SHAPE)) for values in (even, odd)]
+    assert not tissue_maps(even, odd != 0).own_widths
+    (found,) = register(*(pair[::-1] if swapped else pair), brief).tissues
+    assert found.own_widths == ((True, both) if swapped else (both, True))
+    assert found.compared == ("middle", "bright")
+
+
+def test_an_image_without_three_classes_is_not_compared(rng: np.random.Generator, brief: Settings) -> None:
+    """As in a brain that is not myelinated yet: fluid, and one tissue of many shades."""
+    classes, clear, inside = a_rare_class(rng, "dark")
+    shades = gaussian_filter(rng.standard_normal(SHAPE), 1.0)
+    values = np.where(classes == 0, 20, 120 + 10 * shades / shades.std()) + rng.normal(0, 1, SHAPE)
+    unclear = Volume((values * inside).astype(np.float32), Grid(SHAPE))
+    for other in (unclear, Volume(clear, Grid(SHAPE))):
+        (found,) = register(unclear, other, brief).tissues
+        assert found.apart[0] < 1
+        assert found.compared == ()
+    assert min(register(unclear, unclear, brief).tissues[0].agreement.values()) > 0.9
 
 
 def test_channels_keep_their_weights(pair: Any, brief: Settings) -> None:
