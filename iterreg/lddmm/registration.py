@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import permutations
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,8 +40,11 @@ _MASK_REACH_MM = 3.0
 """How far beyond the foreground windows count: the brain's outline is an edge worth matching."""
 
 _LEAST_AGREEMENT = 0.1
-"""Correlation of two tissue maps before the registration below which they are not compared: with another
-contrast other tissues are the brightest."""
+"""Correlation of two tissue maps before the registration below which they are not compared: they are no one
+tissue that both images show."""
+
+_CLASSES = ("dark", "middle", "bright")
+"""The tissue maps."""
 
 _SEPARATE = 2.0
 """Standard deviations between classes of their own widths above which few voxels are partly one and partly
@@ -61,7 +65,8 @@ class TissueReport:
     apart, own_widths
         The same.
     agreement
-        Correlation of the two images' maps before the registration, by name.
+        Correlation of the two images' maps before the registration, by name: ``middle``, or
+        ``bright with middle`` where the fixed image's class met another one of the moving image.
     compared
         Names of the maps that were compared.
     """
@@ -169,33 +174,22 @@ def register(
         raise InputError(
             f"{fixed_images[0]!r}: the foreground spans no volume; LDDMM needs several voxels on each axis"
         )
-    count = len(shares)
-    prepared = _each(
-        lambda image: _Prepared.of(image, settings, scale), [*fixed_images, *moving_images], threads
+    channels, tissues = _prepared_channels(
+        (fixed_images, moving_images), shares, inside[0], settings, scale, threads
     )
-    channels: list[_Compared] = []
-    tissues: list[TissueReport] = []
-    for number, share in enumerate(shares):
-        f, m = prepared[number], prepared[number + count]
-        channels.append(_Compared(f.array, m.array, settings.each_level((share,))))
-        if f.tissues is not None and m.tissues is not None:
-            pair = _alike((f.tissues, m.tissues), (fixed_images[number], moving_images[number]), scale)
-            maps, found = _compared_maps(pair, grids, inside[0], settings, share)
-            channels += maps
-            tissues.append(found)
     problem = _Problem(
         settings=settings,
         scale=scale,
         region=region,
         grids=grids,
-        channels=tuple(channels),
+        channels=channels,
         support=_support(inside, grids, _MASK_REACH_MM * scale),
         masks=tuple(
             None if m is None else (m.array > 0).astype(np.float32) for m in (fixed_mask, moving_mask)
         ),
         threads=threads,
     )
-    return replace(problem.solve(callback), tissues=tuple(tissues))
+    return replace(problem.solve(callback), tissues=tissues)
 
 
 @dataclass(frozen=True)
@@ -406,6 +400,33 @@ def _each(work: Callable[[_Item], _Made], items: Sequence[_Item], threads: int) 
         return list(pool.map(work, items))
 
 
+def _prepared_channels(
+    images: tuple[Sequence[Volume], Sequence[Volume]],
+    shares: Sequence[float],
+    inside: NDArray[np.bool_],
+    settings: Settings,
+    scale: float,
+    threads: int,
+) -> tuple[tuple[_Compared, ...], tuple[TissueReport, ...]]:
+    """What is compared of the images themselves and of their tissues."""
+    prepared = _each(
+        lambda image: _Prepared.of(image, settings, scale), [one for side in images for one in side], threads
+    )
+    grids = (images[0][0].grid, images[1][0].grid)
+    channels: list[_Compared] = []
+    reports: list[TissueReport] = []
+    for f, m, fixed, moving, share in zip(
+        prepared[: len(shares)], prepared[len(shares) :], *images, shares, strict=True
+    ):
+        channels.append(_Compared(f.array, m.array, settings.each_level((share,))))
+        if f.tissues is not None and m.tissues is not None:
+            pair = _alike((f.tissues, m.tissues), (fixed, moving), scale)
+            maps, report = _compared_maps(pair, grids, inside, settings, share)
+            channels += maps
+            reports.append(report)
+    return tuple(channels), tuple(reports)
+
+
 def _tissues(image: Volume, scale: float, *, own_widths: bool | None = None) -> Tissues:
     spacing = [s / scale for s in image.grid.spacing]
     return tissue_maps(image.array, foreground(image), spacing, own_widths=own_widths)
@@ -435,20 +456,31 @@ def _compared_maps(
     settings: Settings,
     share: float,
 ) -> tuple[list[_Compared], TissueReport]:
-    """The tissue maps that may be compared, and what spoke for or against it."""
+    """The tissue maps that may be compared, and what spoke for or against it.
+
+    Each class meets the one that it correlates with: grey matter is the middle one in T1, the brightest in
+    FLAIR. The weight is the mean of the two classes' own, so that swapping the images changes nothing.
+    """
     one, two = pair
-    distinct = one.distinct and two.distinct
+    measure = settings.similarity
+    asked = [
+        settings.each_level(weights) for weights in ((0.0,), measure.middle_weight, measure.bright_weight)
+    ]
+    maps = [[getattr(tissues, name) for name in _CLASSES] for tissues in pair]
+    correlation = [[agreement(f, m, grids, inside) for m in maps[1]] for f in maps[0]]
+    partners = max(
+        permutations(range(3)), key=lambda order: sum(correlation[i][j] for i, j in enumerate(order))
+    )
     agreements: dict[str, float] = {}
     kept: dict[str, _Compared] = {}
-    measure = settings.similarity
-    for name, f, m, asked in (
-        ("middle", one.middle, two.middle, measure.middle_weight),
-        ("bright", one.bright, two.bright, measure.bright_weight),
-    ):
-        agreements[name] = agreement(f, m, grids, inside)
-        weights = tuple(share * weight for weight in settings.each_level(asked))
-        if distinct and any(weights) and agreements[name] >= _LEAST_AGREEMENT:
-            kept[name] = _Compared(f, m, weights, tissue=True)
+    for i, j in enumerate(partners):
+        weights = tuple(share * 0.5 * (w + v) for w, v in zip(asked[i], asked[j], strict=True))
+        if not any(weights):
+            continue
+        name = _CLASSES[i] if i == j else f"{_CLASSES[i]} with {_CLASSES[j]}"
+        agreements[name] = correlation[i][j]
+        if one.distinct and two.distinct and correlation[i][j] >= _LEAST_AGREEMENT:
+            kept[name] = _Compared(maps[0][i], maps[1][j], weights, tissue=True)
     report = TissueReport(
         clarity=(one.clarity, two.clarity),
         apart=(one.apart, two.apart),

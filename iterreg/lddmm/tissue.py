@@ -60,14 +60,14 @@ _STRIDE = 3
 
 @dataclass(frozen=True)
 class Tissues:
-    """Two maps of an image.
+    """Three maps of an image.
 
     Attributes
     ----------
-    middle, bright
-        (X, Y, Z) float32: how much a voxel belongs to the middle and to the brightest of three classes of
-        intensity, in units of the map's own standard deviation over the foreground; zero elsewhere. In a
-        T1-weighted brain they are grey and white matter.
+    dark, middle, bright
+        (X, Y, Z) float32: how much a voxel belongs to each of three classes of intensity, in units of the
+        map's own standard deviation over the foreground; zero elsewhere. In a T1-weighted brain they are
+        fluid, grey and white matter.
     clarity
         Mean over the foreground of the squared shares of its three classes: 1 where each voxel belongs to
         one class alone, 1/3 where no voxel says which it belongs to.
@@ -77,6 +77,7 @@ class Tissues:
         Whether each class had a width of its own.
     """
 
+    dark: Array
     middle: Array
     bright: Array
     clarity: float
@@ -116,20 +117,20 @@ def tissue_maps(
         are softer and follow partial volume.
     """
     if own_widths is None:
-        found = tissue_maps(values, inside, spacing, own_widths=False)
-        return found if found.apart >= _LEAST_APART else tissue_maps(values, inside, spacing, own_widths=True)
-    maps = np.zeros((2, *values.shape), np.float32)
+        soft = tissue_maps(values, inside, spacing, own_widths=False)
+        return soft if soft.apart >= _LEAST_APART else tissue_maps(values, inside, spacing, own_widths=True)
+    dark, middle, bright = (np.zeros(values.shape, np.float32) for _ in range(3))
     low, high = np.quantile(values[inside], _CLIP) if inside.any() else (0.0, 0.0)
     if not high > low:
-        return Tissues(maps[0], maps[1], 0.0, 0.0, own_widths)
+        return Tissues(dark, middle, bright, clarity=0.0, apart=0.0, own_widths=own_widths)
     rising = ((np.clip(values, low, high) - low) / (high - low)).astype(np.float32)
     own = rising[inside] / _bias(rising, inside, spacing, own_widths)[inside]
     classes = _Classes.of(own, own_widths)
     shares = classes.shares(own)
-    for number in (1, 2):
-        maps[number - 1][inside] = shares[number] / max(float(shares[number].std()), 1e-6)
+    for found, share in zip((dark, middle, bright), shares, strict=True):
+        found[inside] = share / max(float(share.std()), 1e-6)
     clarity = float((shares**2).sum(axis=0).mean())
-    return Tissues(maps[0], maps[1], clarity, classes.apart, own_widths)
+    return Tissues(dark, middle, bright, clarity=clarity, apart=classes.apart, own_widths=own_widths)
 
 
 @dataclass(frozen=True)
