@@ -466,8 +466,10 @@ def _compared_maps(
     asked = [
         settings.each_level(weights) for weights in ((0.0,), measure.middle_weight, measure.bright_weight)
     ]
-    maps = [[getattr(tissues, name) for name in _CLASSES] for tissues in pair]
-    correlation = [[agreement(f, m, grids, inside) for m in maps[1]] for f in maps[0]]
+    # Maps are large, and most are not kept: they are made when they are asked for.
+    correlation = [
+        [agreement(f, two.map_of(j), grids, inside) for j in range(3)] for f in map(one.map_of, range(3))
+    ]
     partners = max(
         permutations(range(3)), key=lambda order: sum(correlation[i][j] for i, j in enumerate(order))
     )
@@ -480,7 +482,7 @@ def _compared_maps(
         name = _CLASSES[i] if i == j else f"{_CLASSES[i]} with {_CLASSES[j]}"
         agreements[name] = correlation[i][j]
         if one.distinct and two.distinct and correlation[i][j] >= _LEAST_AGREEMENT:
-            kept[name] = _Compared(maps[0][i], maps[1][j], weights, tissue=True)
+            kept[name] = _Compared(one.map_of(i), two.map_of(j), weights, tissue=True)
     report = TissueReport(
         clarity=(one.clarity, two.clarity),
         apart=(one.apart, two.apart),

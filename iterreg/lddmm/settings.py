@@ -61,8 +61,8 @@ class Measure:
     middle_weight, bright_weight
         Weights, at each level or one for all, of squared differences of two tissue maps beside the measure:
         of the middle and the brightest of three classes made from each image's intensities (grey and white
-        matter in T1). For images of one contrast; maps that hardly agree before the registration are left
-        out. *Raising* them fits the borders of tissues more closely; 0: none.
+        matter in T1), each beside the class of the other image that it agrees with; maps that hardly agree
+        with any are left out. *Raising* them fits the borders of tissues more closely; 0: none.
     """
 
     name: Literal["lncc", "ssd"] = "lncc"

@@ -60,14 +60,15 @@ _STRIDE = 3
 
 @dataclass(frozen=True)
 class Tissues:
-    """Three maps of an image.
+    """What an image says of its tissues.
 
     Attributes
     ----------
-    dark, middle, bright
-        (X, Y, Z) float32: how much a voxel belongs to each of three classes of intensity, in units of the
-        map's own standard deviation over the foreground; zero elsewhere. In a T1-weighted brain they are
-        fluid, grey and white matter.
+    inside
+        (X, Y, Z): the foreground.
+    shares
+        (3, n) float32: how much each voxel of the foreground belongs to the dark, the middle and the bright
+        class of intensity. In a T1-weighted brain they are fluid, grey and white matter.
     clarity
         Mean over the foreground of the squared shares of its three classes: 1 where each voxel belongs to
         one class alone, 1/3 where no voxel says which it belongs to.
@@ -77,12 +78,32 @@ class Tissues:
         Whether each class had a width of its own.
     """
 
-    dark: Array
-    middle: Array
-    bright: Array
+    inside: NDArray[np.bool_]
+    shares: Array
     clarity: float
     apart: float
     own_widths: bool
+
+    def map_of(self, number: int) -> Array:
+        """(X, Y, Z) float32: a class, in units of its own standard deviation; zero outside."""
+        out, share = np.zeros(self.inside.shape, np.float32), self.shares[number]
+        out[self.inside] = share / max(float(share.std()), 1e-6)
+        return out
+
+    @property
+    def dark(self) -> Array:
+        """The map of the dark class."""
+        return self.map_of(0)
+
+    @property
+    def middle(self) -> Array:
+        """The map of the middle class."""
+        return self.map_of(1)
+
+    @property
+    def bright(self) -> Array:
+        """The map of the bright class."""
+        return self.map_of(2)
 
     @property
     def distinct(self) -> bool:
@@ -119,18 +140,16 @@ def tissue_maps(
     if own_widths is None:
         soft = tissue_maps(values, inside, spacing, own_widths=False)
         return soft if soft.apart >= _LEAST_APART else tissue_maps(values, inside, spacing, own_widths=True)
-    dark, middle, bright = (np.zeros(values.shape, np.float32) for _ in range(3))
     low, high = np.quantile(values[inside], _CLIP) if inside.any() else (0.0, 0.0)
     if not high > low:
-        return Tissues(dark, middle, bright, clarity=0.0, apart=0.0, own_widths=own_widths)
+        shares = np.zeros((3, np.count_nonzero(inside)), np.float32)
+        return Tissues(inside, shares, clarity=0.0, apart=0.0, own_widths=own_widths)
     rising = ((np.clip(values, low, high) - low) / (high - low)).astype(np.float32)
     own = rising[inside] / _bias(rising, inside, spacing, own_widths)[inside]
     classes = _Classes.of(own, own_widths)
     shares = classes.shares(own)
-    for found, share in zip((dark, middle, bright), shares, strict=True):
-        found[inside] = share / max(float(share.std()), 1e-6)
     clarity = float((shares**2).sum(axis=0).mean())
-    return Tissues(dark, middle, bright, clarity=clarity, apart=classes.apart, own_widths=own_widths)
+    return Tissues(inside, shares, clarity=clarity, apart=classes.apart, own_widths=own_widths)
 
 
 @dataclass(frozen=True)
