@@ -119,14 +119,15 @@ OURS = """
 import json, sys
 from pathlib import Path
 from iterreg.io.challenge import write_field
+from iterreg.jobs.threads import in_threads
 from iterreg.methods.base import Parameters, Task
 from iterreg.methods.lddmm import LDDMM
 from iterreg.volume import load_image
 
 fixed, moving, values, threads, out = sys.argv[1:]
-task = Task(load_image(fixed), load_image(moving), Path("."), threads=int(threads))
+task = Task(*in_threads(load_image, (fixed, moving), threads=int(threads)), Path("."), threads=int(threads))
 result = LDDMM().register(task, Parameters("benchmark", json.loads(values)))
-write_field(out, result.field)
+write_field(out, result.field, threads=int(threads))
 details = dict(result.details)
 details.pop("history")
 print(json.dumps(details))

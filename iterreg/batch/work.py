@@ -19,6 +19,7 @@ import numpy as np
 from iterreg.errors import EngineError, InputError
 from iterreg.field import DisplacementField
 from iterreg.io.challenge import read_field, write_field
+from iterreg.jobs.threads import in_threads
 from iterreg.methods.base import Parameters, Registration, Task
 from iterreg.methods.registry import load
 from iterreg.volume import Volume, load_image, load_labels
@@ -33,7 +34,6 @@ def warm(method: str) -> None:
     # Whatever is compiled first makes numba load the rest of itself, half a second that each child would
     # pay. Compiling starts no thread; calling a parallel kernel here would.
     cast(Any, numba.njit)(_nothing).compile((numba.float64,))
-    importlib.import_module("isal.igzip")
 
 
 def _import_kernels() -> None:
@@ -72,13 +72,14 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
     began = time.perf_counter()
     _import_kernels()  # nothing to do in a warm child
     _work_in(payload["scratch"])
-    fixed, moving = load_image(payload["fixed"]), load_image(payload["moving"])
+    threads = payload["threads"]
+    fixed, moving = in_threads(load_image, (payload["fixed"], payload["moving"]), threads=min(2, threads))
     task = Task(
         fixed=fixed,
         moving=moving,
         fixed_mask=_mask(payload.get("fixed_mask"), fixed),
         moving_mask=_mask(payload.get("moving_mask"), moving),
-        threads=payload["threads"],
+        threads=threads,
         seed=payload["seed"],
         scratch=Path(payload["scratch"]),
         inverse=payload["inverse"] is not None,
@@ -99,13 +100,13 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
 
     facts: dict[str, Any] = {"details": _plain(dict(result.details))}
     path = Path(payload["field"])
-    write_field(path, result.field)
+    write_field(path, result.field, threads=threads)
     # What counts is what is on the disk: everything below is measured on the file read back.
     field = read_field(path, fixed.grid, moving.grid)
     facts["field"] = _file(path)
     facts["folding"] = _folding(field, fixed)
     if payload["inverse"] is not None:
-        facts |= _inverse(Path(payload["inverse"]), result, field)
+        facts |= _inverse(Path(payload["inverse"]), result, field, threads)
     if payload["momentum"] is not None:
         facts |= _momentum(Path(payload["momentum"]), result)
     facts["seconds"] = {
@@ -180,14 +181,14 @@ def _folding(field: DisplacementField, fixed: Volume) -> dict[str, Any]:
     return cast(dict[str, Any], _plain(facts))
 
 
-def _inverse(path: Path, result: Registration, field: DisplacementField) -> dict[str, Any]:
+def _inverse(path: Path, result: Registration, field: DisplacementField, threads: int) -> dict[str, Any]:
     """Write the inverse field, the engine's own or a numerical one, with the error it leaves."""
     if result.inverse is not None:
         inverse, source = result.inverse, "engine"
     else:
         inverse, source = field.invert().field, "numerical"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_field(path, inverse)
+    write_field(path, inverse, threads=threads)
     # How far a moving point ends from itself after inverse and forward, in moving voxels.
     there_and_back = inverse.compose(field)
     origin = DisplacementField.identity(inverse.fixed)

@@ -25,10 +25,10 @@ def field_name(pair_name: str) -> str:
     return f"disp_{pair_name}.nii.gz"
 
 
-def write_field(path: str | Path, field: DisplacementField) -> None:
+def write_field(path: str | Path, field: DisplacementField, *, threads: int = 1) -> None:
     """Write (X, Y, Z, 3) float32 voxel displacements with an identity affine, atomically.
 
-    The same field gives the same bytes.
+    The same field gives the same bytes, with any number of threads; these are for the compression.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def write_field(path: str | Path, field: DisplacementField) -> None:
         If the field holds NaN or infinite values, or the name or folder cannot be used.
     """
     check_finite(path, field)
-    write_array(path, field.vectors, np.eye(4))
+    write_array(path, field.vectors, np.eye(4), threads=threads)
 
 
 def check_finite(path: str | Path, field: DisplacementField) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.errors import InputError
+from iterreg.io.gzip_blocks import write_gzip
 from iterreg.jobs.atomic import atomic_path
 from iterreg.nifti_files import open_header, open_whole, refusals
 from iterreg.volume import FloatArray, Volume
@@ -30,6 +31,10 @@ __all__ = [
 
 VECTOR_INTENT = 1007
 """NIfTI's "vector" intent. ITK flips LPS to RAS for 1006 ("displacement vector") but not for 1007."""
+
+
+_PART_BYTES = 2**21
+"""What is converted and compressed at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +95,10 @@ def stored_shape(path: str | Path) -> tuple[int, ...]:
         return tuple(int(n) for n in open_header(path).shape)
 
 
-def write_array(path: str | Path, array: NDArray[Any], affine: FloatArray, *, intent: int = 0) -> None:
-    """Write an array as NIfTI-1, atomically; the same array gives the same bytes.
+def write_array(
+    path: str | Path, array: NDArray[Any], affine: FloatArray, *, intent: int = 0, threads: int = 1
+) -> None:
+    """Write an array as NIfTI-1, atomically; the same array gives the same bytes, with any number of threads.
 
     Parameters
     ----------
@@ -101,6 +108,8 @@ def write_array(path: str | Path, array: NDArray[Any], affine: FloatArray, *, in
         Any dtype NIfTI knows, in nibabel's axis order.
     affine
         (4, 4), written as sform and, where it does not shear, as qform.
+    threads
+        For the compression.
 
     Raises
     ------
@@ -118,11 +127,13 @@ def write_array(path: str | Path, array: NDArray[Any], affine: FloatArray, *, in
     if not np.array_equal(affine, np.eye(4)):
         image.set_qform(affine, code=1, strip_shears=True)
         image.set_sform(affine, code=1)
-    with atomic_path(path) as temporary, _compressed(temporary) as stream:
-        _write_header(stream, header)
-        # The last axis is the slowest on disk: slice by slice, there is no second copy of the whole array.
-        for index in range(array.shape[-1]):
-            stream.write(_fortran_bytes(array[..., index]))
+    blocks = [partial(_header_bytes, header), *(partial(_fortran_bytes, part) for part in _parts(array))]
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        if path.name.endswith(".gz"):
+            write_gzip(stream, blocks, threads=threads)
+        else:
+            for block in blocks:
+                stream.write(block())
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
@@ -157,28 +168,25 @@ def check_folder(path: Path) -> None:
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
-@contextmanager
-def _compressed(path: Path) -> Iterator[IO[bytes]]:
-    if not path.name.endswith(".gz"):
-        with path.open("wb") as raw:
-            yield raw
-        return
-    from isal import igzip
-
-    with (
-        path.open("wb") as raw,
-        cast(Any, igzip.IGzipFile)(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
-    ):
-        yield cast(IO[bytes], stream)
-
-
-def _write_header(stream: IO[bytes], header: Any) -> None:
+def _header_bytes(header: Any) -> bytes:
     buffer = io.BytesIO()
     header.set_data_offset(352)
     header.set_slope_inter(1.0, 0.0)
     header.write_to(buffer)
-    stream.write(buffer.getvalue().ljust(352, b"\0"))
+    return buffer.getvalue().ljust(352, b"\0")
+
+
+def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The array in parts of some megabytes, in the order they have on disk: the last axis is the slowest."""
+    if array.ndim > 3:
+        for index in range(array.shape[-1]):
+            yield from _parts(array[..., index])
+        return
+    slices = max(1, _PART_BYTES * array.shape[-1] // max(1, array.nbytes))
+    for start in range(0, array.shape[-1], slices):
+        yield array[..., start : start + slices]
 
 
 def _fortran_bytes(array: NDArray[Any]) -> bytes:
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(order="F")
+    # Turned round first: `tobytes` would go through the elements one by one, and let no other thread run.
+    return np.ascontiguousarray(array.T, array.dtype.newbyteorder("<")).tobytes()

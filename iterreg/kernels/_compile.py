@@ -41,8 +41,9 @@ _PATIENCE = 120.0
 
 # Batches fork their children, and a parent may have run a kernel before (to evaluate, in a notebook).
 # Of numba's layers workqueue alone survives that everywhere; the lock below makes up for its other
-# limit, one parallel region at a time. A user's NUMBA_THREADING_LAYER is obeyed.
-if config.THREADING_LAYER == "default":
+# limit, one parallel region at a time. It is slow to start a loop (0.2 ms): whoever does not fork says so by
+# NUMBA_THREADING_LAYER_PRIORITY. A user's NUMBA_THREADING_LAYER is obeyed.
+if config.THREADING_LAYER == "default" and "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
     config.THREADING_LAYER = "workqueue"
 
 

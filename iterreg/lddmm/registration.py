@@ -232,15 +232,26 @@ class _Problem:
     threads: int
 
     def solve(self, callback: Callable[[Iteration], None] | None) -> Result:
+        # The search's images and maps are gone when the field is made: it is as large as many of them.
+        found, reports, history, converged = self._search(callback)
+        transform, field, unfolding = unfold(found)
+        return Result(field, transform, reports, history, converged, unfolding)
+
+    def _search(
+        self, callback: Callable[[Iteration], None] | None
+    ) -> tuple[Transform, tuple[Mapping[str, Any], ...], tuple[Iteration, ...], bool]:
+        """Descend on every level; what `Result` keeps of it, the geodesic first."""
         settings, pyramid = self.settings, self.settings.pyramid
         spacings = [s * self.scale for s in pyramid.image_spacing_mm]
-        made = _each(
-            lambda side: image_levels(side[0], side[1].spacing, spacings),
-            [side for one in self.channels for side in zip((one.fixed, one.moving), self.grids, strict=True)],
+        sides = [
+            side for one in self.channels for side in zip((one.fixed, one.moving), self.grids, strict=True)
+        ]
+        support, *made = _each(
+            lambda one: image_levels(one[0], one[1].spacing, spacings),
+            [(self.support, self.grids[0]), *sides],
             self.threads,
         )
         images = list(zip(made[::2], made[1::2], strict=True))
-        support = image_levels(self.support, self.grids[0].spacing, spacings)
         masks = [
             None if m is None else image_levels(m, grid.spacing, spacings)
             for m, grid in zip(self.masks, self.grids, strict=True)
@@ -283,8 +294,8 @@ class _Problem:
             reports.append(_report(lattice, smoother.lattice, descent))
         assert smoother is not None
         assert momentum is not None
-        transform, field, unfolding = unfold(self._transform(momentum, smoother))
-        return Result(field, transform, tuple(reports), tuple(history), stopped != "iterations", unfolding)
+        found = self._transform(momentum, smoother)
+        return found, tuple(reports), tuple(history), stopped != "iterations"
 
     def _calmed(self, smoother: Smoother, momentum: Array, rounds: int) -> Array | None:
         found = calmed(self._transform(momentum, smoother), rounds)

@@ -82,6 +82,10 @@ class LDDMM:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
+            # A child runs one registration and forks no more, so that OpenMP is safe in it. It starts a loop
+            # in microseconds, numba's own pool in 0.2 ms; threads without work are awake for as long.
+            "NUMBA_THREADING_LAYER_PRIORITY": "omp tbb workqueue",
+            "GOMP_SPINCOUNT": "10000",
             # glibc would give every large array's memory back and fetch it again, zeroed page by page.
             "MALLOC_MMAP_THRESHOLD_": _NEVER,
             "MALLOC_TRIM_THRESHOLD_": _NEVER,

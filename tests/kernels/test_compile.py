@@ -249,6 +249,16 @@ def test_the_users_thread_settings_are_obeyed() -> None:
     assert done.stdout.split() == ["omp", "1", "1"]
 
 
+def test_a_process_that_does_not_fork_may_choose_its_layers() -> None:
+    code = (
+        "from iterreg.kernels._compile import config;"
+        "print(config.THREADING_LAYER, *config.THREADING_LAYER_PRIORITY)"
+    )
+    env = environment(NUMBA_THREADING_LAYER_PRIORITY="omp tbb workqueue")
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["default", "omp", "tbb", "workqueue"]
+
+
 def test_kernel_files_stand_alone() -> None:
     """numba's cache watches a kernel's own file only: a helper elsewhere could go stale unseen."""
     for path in (PACKAGE / "kernels").glob("*.py"):

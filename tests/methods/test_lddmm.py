@@ -329,6 +329,7 @@ def test_a_long_history_is_thinned() -> None:
 CHILD = """
 import hashlib, os, sys
 from pathlib import Path
+import numba
 from iterreg.methods.base import Task
 from iterreg.methods.lddmm import LDDMM
 from iterreg.methods.trial import make_trial
@@ -341,32 +342,33 @@ def digest():
     result = method.register(Task(trial.fixed, trial.moving, Path(".")), method.parameters(sys.argv[1]))
     return hashlib.sha256(result.field.vectors.tobytes()).hexdigest()
 
-for _ in range(2):  # before, and after the parent itself has run kernels
+for _ in range(2):
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(write_end, digest().encode())
+        found = digest()
+        os.write(write_end, f"{found}\\n{numba.threading_layer()}".encode())
         os._exit(0)
     os.waitpid(child, 0)
     os.close(write_end)
     print(os.read(read_end, 100).decode())
-    print(digest())
+    if sys.argv[2] == "parent":
+        print(digest())
 """
 
 
 @pytest.fixture
-def call_child(tmp_path: Path) -> Callable[[], list[str]]:
-    def call() -> list[str]:
+def call_child(tmp_path: Path) -> Callable[..., list[str]]:
+    def call(who: str, **environment: str) -> list[str]:
         (tmp_path / "quick.toml").write_text(QUICK.replace("[12, 12]", "[3, 2]"))
-        command = [sys.executable, "-c", CHILD, str(tmp_path / "quick.toml")]
         done = subprocess.run(
-            command,
+            [sys.executable, "-c", CHILD, str(tmp_path / "quick.toml"), who],
             capture_output=True,
             text=True,
             check=False,
             timeout=300,
             cwd=tmp_path,
-            env={**os.environ, **LDDMM().environment(2)},
+            env={**os.environ, **environment},
         )
         assert done.returncode == 0, done.stderr
         return [line for line in done.stdout.splitlines() if " " not in line]
@@ -374,8 +376,12 @@ def call_child(tmp_path: Path) -> Callable[[], list[str]]:
     return call
 
 
-def test_warming_starts_no_threads_and_children_can_register(call_child: Callable[[], list[str]]) -> None:
-    threads, *digests = call_child()
+def test_warming_starts_no_threads_and_children_can_register(call_child: Callable[..., list[str]]) -> None:
+    """A batch's children use OpenMP; a notebook's survive what their parent has run, with the same bits."""
+    threads, one, layer, other, _ = call_child("children only", **LDDMM().environment(2))
     assert threads == "1"
-    assert len(digests) == 4
-    assert len(set(digests)) == 1
+    assert layer == "omp"
+    digests = call_child("parent", NUMBA_NUM_THREADS="2")
+    assert digests.pop(0) == "1"
+    assert digests[1::3] == ["workqueue", "workqueue"]
+    assert {one} == {other, *digests[::3], *digests[2::3]}
