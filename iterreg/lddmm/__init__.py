@@ -17,8 +17,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from iterreg.lddmm.channels import TissueReport
     from iterreg.lddmm.optimizer import Iteration
-    from iterreg.lddmm.registration import Result, TissueReport, register
+    from iterreg.lddmm.registration import Result, register
     from iterreg.lddmm.settings import Settings
     from iterreg.lddmm.transform import Transform
 
@@ -28,7 +29,7 @@ _HOMES = {
     "Iteration": "optimizer",
     "Result": "registration",
     "Settings": "settings",
-    "TissueReport": "registration",
+    "TissueReport": "channels",
     "Transform": "transform",
     "register": "registration",
 }

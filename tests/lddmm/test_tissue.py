@@ -11,7 +11,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from iterreg.errors import InputError
-from iterreg.lddmm import Settings, register, registration
+from iterreg.lddmm import Settings, channels, register
 from iterreg.lddmm.settings import Measure
 from iterreg.lddmm.tissue import agreement, tissue_maps
 from iterreg.volume import Grid, Volume
@@ -233,7 +233,7 @@ def test_maps_that_hardly_agree_are_left_out(
     pair: Any, brief: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     least = min(register(pair.fixed, pair.moving, brief).tissues[0].agreement.values())
-    monkeypatch.setattr(registration, "_LEAST_AGREEMENT", least + 1e-6)
+    monkeypatch.setattr(channels, "_LEAST_AGREEMENT", least + 1e-6)
     (found,) = register(pair.fixed, pair.moving, brief).tissues
     assert len(found.compared) == 1
     assert found.agreement[found.compared[0]] > least
@@ -243,7 +243,7 @@ def test_without_any_map_that_agrees_it_is_the_measure_alone(
     rng: np.random.Generator, pair: Any, brief: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The best of chance correlations, in a brain of few voxels.
-    monkeypatch.setattr(registration, "_LEAST_AGREEMENT", 0.3)
+    monkeypatch.setattr(channels, "_LEAST_AGREEMENT", 0.3)
     inside = pair.moving.array != 0
     noise = np.where(inside, 100 + rng.standard_normal(inside.shape), 0).astype(np.float32)
     other = replace(pair.moving, array=noise)
