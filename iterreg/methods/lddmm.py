@@ -86,6 +86,8 @@ class LDDMM:
             # in microseconds, numba's own pool in 0.2 ms; threads without work are awake for as long.
             "NUMBA_THREADING_LAYER_PRIORITY": "omp tbb workqueue",
             "GOMP_SPINCOUNT": "10000",
+            # A cluster's setting for one program a node would bind every child to the same cores.
+            "OMP_PROC_BIND": "false",
             # glibc would give every large array's memory back and fetch it again, zeroed page by page.
             "MALLOC_MMAP_THRESHOLD_": _NEVER,
             "MALLOC_TRIM_THRESHOLD_": _NEVER,

@@ -347,7 +347,8 @@ for _ in range(2):
     child = os.fork()
     if child == 0:
         found = digest()
-        os.write(write_end, f"{found}\\n{numba.threading_layer()}".encode())
+        cores = len(os.sched_getaffinity(0))
+        os.write(write_end, f"{found}\\n{numba.threading_layer()}\\n{cores}".encode())
         os._exit(0)
     os.waitpid(child, 0)
     os.close(write_end)
@@ -378,10 +379,19 @@ def call_child(tmp_path: Path) -> Callable[..., list[str]]:
 
 def test_warming_starts_no_threads_and_children_can_register(call_child: Callable[..., list[str]]) -> None:
     """A batch's children use OpenMP; a notebook's survive what their parent has run, with the same bits."""
-    threads, one, layer, other, _ = call_child("children only", **LDDMM().environment(2))
+    threads, one, layer, _, other, _, _ = call_child("children only", **LDDMM().environment(2))
     assert threads == "1"
     assert layer == "omp"
-    digests = call_child("parent", NUMBA_NUM_THREADS="2")
+    digests = call_child("parent", NUMBA_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")
     assert digests.pop(0) == "1"
-    assert digests[1::3] == ["workqueue", "workqueue"]
-    assert {one} == {other, *digests[::3], *digests[2::3]}
+    assert digests[1::4] == ["workqueue", "workqueue"]
+    assert {one} == {other, *digests[::4], *digests[3::4]}
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core, to which all are bound")
+def test_children_are_not_bound_to_the_same_cores(call_child: Callable[..., list[str]]) -> None:
+    """What clusters set for one OpenMP program a node would put all children onto the first cores."""
+    bound = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores", "GOMP_CPU_AFFINITY": "0"}
+    _, _, layer, cores, *_ = call_child("children only", **{**bound, **LDDMM().environment(2)})
+    assert layer == "omp"
+    assert int(cores) == len(os.sched_getaffinity(0))
