@@ -177,6 +177,7 @@ def test_oblique_images_are_shown_and_said_to_be(runs: Any, report: Report) -> N
     assert "The image is oblique" in words(report(runs.deep))
 
 
+@pytest.mark.slow
 def test_figures_are_written_too(runs: Any, report: Report) -> None:
     folder = runs.run.parent / "figures"
     report(runs.run, runs.deep, runs.folding, "--figures", folder)

@@ -166,6 +166,7 @@ def forty(runs: Any) -> Any:
     return [Results.of(entry) for entry in entries], open_dataset(runs.dataset)
 
 
+@pytest.mark.slow
 def test_forty_pairs_keep_within_the_budget(forty: Any) -> None:
     results, dataset = forty
     ranking = Ranking("DSC", "Dice", True)

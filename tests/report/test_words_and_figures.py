@@ -134,6 +134,7 @@ def test_p_values() -> None:
 # -- figures ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_figure_in_every_format(comparison: Make, tmp_path: Path) -> None:
     found = comparison({"good": GOOD, "worse": WORSE, "identity": [0.4] * 10}, tasks=2, chained=True)
     paths = write_all(found, tmp_path / "figures")
@@ -149,6 +150,7 @@ def test_every_figure_in_every_format(comparison: Make, tmp_path: Path) -> None:
         write_all(found, tmp_path, formats=["gif"])
 
 
+@pytest.mark.slow
 def test_many_methods_with_long_names_are_not_cut_off(comparison: Make) -> None:
     rng = np.random.default_rng(0)
     dice = {
