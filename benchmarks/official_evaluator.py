@@ -47,7 +47,7 @@ def load_evaluator(folder: Path) -> Any:
             setattr(np, old, value)
     if "evalutils" not in sys.modules and importlib.util.find_spec("evalutils") is None:
         package, module = types.ModuleType("evalutils"), types.ModuleType("evalutils.exceptions")
-        module.ValidationError = type("ValidationError", (ValueError,), {})  # type: ignore[attr-defined]
+        module.ValidationError = type("ValidationError", (ValueError,), {})
         sys.modules |= {"evalutils": package, "evalutils.exceptions": module}
     sys.path.insert(0, str(folder))
     if (folder / "surface-distance").is_dir():  # Learn2Reg's copy is a package one folder below

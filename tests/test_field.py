@@ -264,7 +264,7 @@ class TestErrors:
         with pytest.raises(InputError, match="integer"):
             self.field().warp_labels(Volume(np.zeros((4, 4, 4)), self.grid))
         with pytest.raises(InputError, match="'cubic'"):
-            self.field().warp_labels(Volume(np.zeros((4, 4, 4), int), self.grid), interpolation="cubic")  # type: ignore[arg-type]
+            self.field().warp_labels(Volume(np.zeros((4, 4, 4), int), self.grid), interpolation="cubic")
         with pytest.raises(InputError, match=r"\(4, 4\)"):
             DisplacementField.from_affine(np.eye(3), self.grid)
         with pytest.raises(InputError, match="three voxels"):

@@ -177,7 +177,7 @@ def _assigned(text: str, option: str) -> tuple[str, str]:
 
 def _text(comparison: Comparison) -> str:
     """What a reader wants first: who is best, by how much, how sure; then where; then the rest."""
-    from iterreg.statistics import tables
+    from iterreg.statistics import factor_tables, tables
     from iterreg.statistics.table_formats import to_text
 
     parts = [_headline(comparison)]
@@ -185,7 +185,7 @@ def _text(comparison: Comparison) -> str:
     for kind in ("task", "contrast", "group"):
         shown.append(tables.scope_means_table(comparison, kind))
     shown += [tables.structures_table(comparison), *tables.ranking_tables(comparison)]
-    shown += [tables.effects_table(comparison), tables.interactions_table(comparison)]
+    shown += [factor_tables.effects_table(comparison), factor_tables.interactions_table(comparison)]
     said: set[str] = set()
     for table in shown:
         if table.rows:

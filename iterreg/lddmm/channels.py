@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from iterreg.jobs.threads import in_threads
 from iterreg.lddmm.pyramid import foreground, standardised
 from iterreg.lddmm.settings import Settings
 from iterreg.lddmm.tissue import Tissues, agreement, tissue_maps
 from iterreg.volume import Grid, Volume
 
-__all__ = ["Compared", "TissueReport", "compared_channels", "each"]
+__all__ = ["Compared", "TissueReport", "compared_channels"]
 
 Array = NDArray[Any]
-_Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
 
 _LEAST_AGREEMENT = 0.1
 """Correlation of two tissue maps before the registration below which they are not compared: they are no one
@@ -119,8 +117,10 @@ def compared_channels(
     Pairs of arrays, each channel's own before those of its tissues; one report for each channel, none where
     no tissue maps are asked for.
     """
-    prepared = each(
-        lambda image: _Prepared.of(image, settings, scale), [one for side in images for one in side], threads
+    prepared = in_threads(
+        lambda image: _Prepared.of(image, settings, scale),
+        [one for side in images for one in side],
+        threads=threads,
     )
     grids = (images[0][0].grid, images[1][0].grid)
     channels: list[Compared] = []
@@ -135,14 +135,6 @@ def compared_channels(
             channels += maps
             reports.append(report)
     return tuple(channels), tuple(reports)
-
-
-def each(work: Callable[[_Item], _Made], items: Sequence[_Item], threads: int) -> list[_Made]:
-    """`work` on every item: numpy and scipy leave the interpreter to others meanwhile."""
-    if threads == 1:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, items))
 
 
 def _tissues(image: Volume, scale: float, *, own_widths: bool | None = None) -> Tissues:

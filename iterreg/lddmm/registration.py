@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
-from iterreg.lddmm.channels import Compared, TissueReport, compared_channels, each
+from iterreg.jobs.threads import in_threads
+from iterreg.lddmm.channels import Compared, TissueReport, compared_channels
 from iterreg.lddmm.lattice import Interpolation, Lattice
 from iterreg.lddmm.objective import Channel, Objective
 from iterreg.lddmm.optimizer import Descent, Iteration, descend
@@ -181,10 +182,10 @@ class _Problem:
         sides = [
             side for one in self.channels for side in zip((one.fixed, one.moving), self.grids, strict=True)
         ]
-        support, *made = each(
+        support, *made = in_threads(
             lambda one: image_levels(one[0], one[1].spacing, spacings),
             [(self.support, self.grids[0]), *sides],
-            self.threads,
+            threads=self.threads,
         )
         images = list(zip(made[::2], made[1::2], strict=True))
         masks = [

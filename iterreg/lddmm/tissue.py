@@ -85,25 +85,10 @@ class Tissues:
     own_widths: bool
 
     def map_of(self, number: int) -> Array:
-        """(X, Y, Z) float32: a class, in units of its own standard deviation; zero outside."""
+        """(X, Y, Z) float32: class 0 (dark), 1 or 2 (bright) in its own standard deviations; zero outside."""
         out, share = np.zeros(self.inside.shape, np.float32), self.shares[number]
         out[self.inside] = share / max(float(share.std()), 1e-6)
         return out
-
-    @property
-    def dark(self) -> Array:
-        """The map of the dark class."""
-        return self.map_of(0)
-
-    @property
-    def middle(self) -> Array:
-        """The map of the middle class."""
-        return self.map_of(1)
-
-    @property
-    def bright(self) -> Array:
-        """The map of the bright class."""
-        return self.map_of(2)
 
     @property
     def distinct(self) -> bool:

@@ -7,7 +7,7 @@ import zipfile
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +131,7 @@ class Transform:
         """Write an ``.npz`` from which `load` makes the same transform."""
         about = {
             "format": _FORMAT,
-            "kernel": {type(self.kernel).__name__: asdict(self.kernel)},  # type: ignore[call-overload]
+            "kernel": {type(self.kernel).__name__: asdict(cast(Any, self.kernel))},
             "lattice": asdict(self.lattice),
             "symmetric": self.symmetric,
             "time_steps": self.time_steps,

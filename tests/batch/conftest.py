@@ -276,7 +276,7 @@ class Lab:
     def write_image(self, subject: str, *, seed: int, size: int = 16) -> None:
         noise = np.random.default_rng(seed).standard_normal((size,) * 3)
         array = (100 + 400 * gaussian_filter(noise, 2)).astype(np.float32)
-        nib.save(nib.Nifti1Image(array, np.diag([2.0, 2.0, 2.0, 1.0])), self.image(subject))  # type: ignore[no-untyped-call,attr-defined]
+        nib.save(nib.Nifti1Image(array, np.diag([2.0, 2.0, 2.0, 1.0])), self.image(subject))
 
     def await_executions(self, *subjects: str, times: int = 1) -> None:
         """Wait until each of these has begun to be registered so many times."""

@@ -86,7 +86,7 @@ def test_the_others_are_done(batch: Any, subject: str) -> None:
 def _field(lab: Any, subject: str) -> tuple[Any, Any]:
     import nibabel as nib
 
-    image: Any = nib.load(lab.field(subject))  # type: ignore[attr-defined]
+    image: Any = nib.load(lab.field(subject))
     return np.asarray(image.dataobj), image
 
 

@@ -51,7 +51,7 @@ def make_dataset(folder: Path, scans: int, first: int | None = None) -> Dataset:
     for number in range(scans):
         path = folder / f"image{number:03d}.nii.gz"
         array = np.random.default_rng(number).random((6, 5, 4)).astype(np.float32)
-        nib.save(nib.Nifti1Image(array, np.eye(4)), path)  # type: ignore[no-untyped-call,attr-defined]
+        nib.save(nib.Nifti1Image(array, np.eye(4)), path)
         made.append(Scan(path, f"{number:03d}"))
     pairs = [Pair(f, m) for f in made for m in made if f is not m]
     return Dataset("tiny", tuple(pairs[:first]), folder)
@@ -142,8 +142,8 @@ def test_changed_bytes_of_an_image_undo_its_pairs_alone(dataset: Dataset, folder
     digests = FileDigests()
     pretend(make_plan(dataset, [arm()], folder, Settings(), digests=digests))
     path = dataset.pairs[0].fixed.path
-    array = np.asarray(nib.load(path).dataobj) + np.float32(1)  # type: ignore[attr-defined]
-    nib.save(nib.Nifti1Image(array, np.eye(4)), path)  # type: ignore[no-untyped-call,attr-defined]
+    array = np.asarray(nib.load(path).dataobj) + np.float32(1)
+    nib.save(nib.Nifti1Image(array, np.eye(4)), path)
     os.utime(path, (1e9, 1e9))
     plan = make_plan(dataset, [arm()], folder, Settings(), digests=digests)
     for planned in plan.jobs:

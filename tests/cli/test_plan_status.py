@@ -19,7 +19,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp_path = tmp_path_factory.mktemp("data")
     for number in range(3):
         array = np.random.default_rng(number).uniform(1, 200, (12, 10, 8)).astype(np.float32)
-        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"brain_100{number}_0000.nii.gz")  # type: ignore[no-untyped-call,attr-defined]
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"brain_100{number}_0000.nii.gz")
     path = tmp_path / "pairs.csv"
     rows = [f"brain_100{number}_0000.nii.gz,brain_1000_0000.nii.gz" for number in (1, 2)]
     path.write_text("\n".join(["fixed,moving", *rows]) + "\n")

@@ -21,7 +21,7 @@ from iterreg.cli.run import close
 
 def write_image(path: Path, seed: int, shape: tuple[int, int, int] = (12, 10, 8)) -> None:
     array = np.random.default_rng(seed).uniform(1, 200, shape).astype(np.float32)
-    nib.save(nib.Nifti1Image(array, np.diag([2.0, 2.0, 2.0, 1.0])), path)  # type: ignore[no-untyped-call,attr-defined]
+    nib.save(nib.Nifti1Image(array, np.diag([2.0, 2.0, 2.0, 1.0])), path)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_fields_sidecars_results_and_the_second_run(
     names = sorted(path.name for path in (out / "identity" / "fields").iterdir())
     assert names == [f"disp_100{n}_1000{suffix}" for n in (1, 2, 3) for suffix in (".json", ".nii.gz")]
 
-    image: Any = nib.load(out / "identity" / "fields" / "disp_1001_1000.nii.gz")  # type: ignore[attr-defined]
+    image: Any = nib.load(out / "identity" / "fields" / "disp_1001_1000.nii.gz")
     assert image.shape == (12, 10, 8, 3)
     assert image.get_data_dtype() == np.float32
     assert np.array_equal(image.affine, np.eye(4))

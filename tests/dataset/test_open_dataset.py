@@ -118,7 +118,7 @@ def test_subjects_of_an_atlas_from_a_json_or_files(folder: Path) -> None:
     with pytest.raises(InputError, match="no subject besides the atlas"):
         open_dataset([images[0]], atlas=images[0])
     with pytest.raises(InputError, match="'middle'"):
-        pairs_with_atlas(images[0], [], role="middle")  # type: ignore[arg-type]
+        pairs_with_atlas(images[0], [], role="middle")
 
 
 def test_what_cannot_be_opened_is_told(folder: Path) -> None:

@@ -68,7 +68,7 @@ def test_few_blocks_are_in_memory(threads: int) -> None:
         writes = 0
         furthest = 0
 
-        def write(self, data: bytes) -> int:  # type: ignore[override]
+        def write(self, data: bytes) -> int:
             self.furthest = max(self.furthest, made - self.writes)
             self.writes += 1
             return super().write(data)
@@ -85,7 +85,7 @@ def test_errors_come_through_and_threads_end(threads: int, blocks: list[bytes]) 
         raise ZeroDivisionError
 
     class Full(io.BytesIO):
-        def write(self, data: bytes) -> int:  # type: ignore[override]
+        def write(self, data: bytes) -> int:
             if len(data) > 10_000:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)

@@ -139,7 +139,7 @@ def test_nothing_to_write_to_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     # A function of a file that does not exist has no cache of numba's own either.
     double.__code__ = double.__code__.replace(co_filename=str(source))
     kernel = _compile.kernel(double)
-    assert kernel.dispatcher.stats.cache_path is None  # type: ignore[attr-defined]
+    assert kernel.dispatcher.stats.cache_path is None
     assert kernel(np.ones(3)).tolist() == [2, 2, 2]
 
 
@@ -168,7 +168,7 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_kernel(
         return a * 3
 
     kernel = _compile.kernel(triple)
-    folder = Path(kernel.dispatcher.stats.cache_path)  # type: ignore[attr-defined]
+    folder = Path(kernel.dispatcher.stats.cache_path)
     assert folder.is_relative_to(tmp_path)
     shutil.rmtree(folder)
     folder.write_text("a file where the folder should be")
@@ -189,7 +189,7 @@ def test_a_damaged_cache_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_a_kernels_own_error_is_told() -> None:
     def wrong(a: np.ndarray) -> np.ndarray:
-        return a.no_such_attribute  # type: ignore[attr-defined]
+        return a.no_such_attribute
 
     with pytest.raises(TypingError, match="no_such_attribute"):
         _compile.kernel(wrong)(np.ones(3))

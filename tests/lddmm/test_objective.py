@@ -196,7 +196,7 @@ def test_regularity_is_half_the_squared_length(problem: Problem) -> None:
 
 
 def test_swapping_the_images_turns_the_half_way_force_round(problem: Problem) -> None:
-    swapped = Problem(problem.images[::-1], -problem.momentum, [])  # type: ignore[arg-type]
+    swapped = Problem(problem.images[::-1], -problem.momentum, [])
     one = problem.objective("lncc", 4, symmetric=True).evaluate(problem.momentum, problem.velocity)
     two = swapped.objective("lncc", 4, symmetric=True).evaluate(swapped.momentum, swapped.velocity)
     assert two.dissimilarity == pytest.approx(one.dissimilarity, rel=1e-12)

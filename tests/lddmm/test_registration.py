@@ -358,7 +358,7 @@ def test_a_mask_keeps_a_lesion_out(pair: Any, settings: Settings, side: str) -> 
     healthy = Volume((~lesion).astype(np.uint8), image.grid)
     errors = []
     for mask in (None, healthy):
-        result = register(fixed, moving, settings, **{f"{side}_mask": mask})  # type: ignore[arg-type]
+        result = register(fixed, moving, settings, **{f"{side}_mask": mask})
         errors.append(pair.error(result.field).mean())
     assert errors[1] < 0.9 * errors[0]
 

@@ -34,7 +34,7 @@ def test_maps_find_the_classes(rng: np.random.Generator) -> None:
     classes, image, inside = three_tissues(rng)
     tissues = tissue_maps(image, inside)
     assert tissues.clarity > 0.9
-    for number, found in ((1, tissues.middle), (2, tissues.bright)):
+    for number, found in ((1, tissues.map_of(1)), (2, tissues.map_of(2))):
         assert found.dtype == np.float32
         assert (found[~inside] == 0).all()
         assert found[inside].std() == pytest.approx(1, rel=1e-4)
@@ -64,7 +64,7 @@ def test_widths_of_their_own_find_a_rare_class(rng: np.random.Generator, rare: s
     assert tissues.distinct
     assert tissues.clarity > 0.9
     assert tissues.apart > 3
-    for number, found in ((1, tissues.middle), (2, tissues.bright)):
+    for number, found in ((1, tissues.map_of(1)), (2, tissues.map_of(2))):
         belongs = found[inside] > found.max() / 2
         assert (belongs == (classes[inside] == number)).mean() > 0.97
 
@@ -76,7 +76,7 @@ def test_the_brightest_voxels_are_bright_beside_a_wide_dark_class(rng: np.random
     image = np.array([60.0, 110, 130])[classes] + np.array([25.0, 5, 3])[classes] * rng.standard_normal(SHAPE)
     image[rng.random(SHAPE) < 0.01] = 155
     image = (np.clip(image, 1, 155) * inside).astype(np.float32)
-    bright = tissue_maps(image, inside, own_widths=True).bright[inside]
+    bright = tissue_maps(image, inside, own_widths=True).map_of(2)[inside]
     assert (bright[image[inside] > 130] > 0.8 * bright.max()).all()
     assert (bright[image[inside] < 60] < 0.1 * bright.max()).all()
 
@@ -89,8 +89,8 @@ def test_scale_and_offset_do_not_matter(
     _, image, inside = three_tissues(rng)
     other = np.where(inside, factor * image + constant, 0).astype(np.float32)
     one, two = (tissue_maps(values, inside, own_widths=own_widths) for values in (image, other))
-    np.testing.assert_allclose(one.middle, two.middle, atol=1e-2)
-    np.testing.assert_allclose(one.bright, two.bright, atol=1e-2)
+    np.testing.assert_allclose(one.map_of(1), two.map_of(1), atol=1e-2)
+    np.testing.assert_allclose(one.map_of(2), two.map_of(2), atol=1e-2)
 
 
 def test_what_stripping_left_draws_no_class(rng: np.random.Generator) -> None:
@@ -101,8 +101,8 @@ def test_what_stripping_left_draws_no_class(rng: np.random.Generator) -> None:
     for number, place in enumerate(places):
         image[tuple(place)] = 5000.0 if number % 2 else 1e-3
     found = tissue_maps(image, inside)
-    assert np.abs(found.middle - expected.middle)[inside].mean() < 0.02
-    assert np.abs(found.bright - expected.bright)[inside].mean() < 0.02
+    assert np.abs(found.map_of(1) - expected.map_of(1))[inside].mean() < 0.02
+    assert np.abs(found.map_of(2) - expected.map_of(2))[inside].mean() < 0.02
 
 
 def test_a_bias_field_makes_no_tissue(rng: np.random.Generator) -> None:
@@ -111,8 +111,8 @@ def test_a_bias_field_makes_no_tissue(rng: np.random.Generator) -> None:
     expected = tissue_maps(image, inside)
     biased = image * np.linspace(0.8, 1.2, SHAPE[1], dtype=np.float32)[:, None]
     found = tissue_maps(biased, inside)
-    assert np.abs(found.middle - expected.middle)[inside].mean() < 0.1
-    assert np.abs(found.bright - expected.bright)[inside].mean() < 0.1
+    assert np.abs(found.map_of(1) - expected.map_of(1))[inside].mean() < 0.1
+    assert np.abs(found.map_of(2) - expected.map_of(2))[inside].mean() < 0.1
 
 
 def test_noise_makes_tissues_less_clear(rng: np.random.Generator) -> None:
@@ -127,8 +127,8 @@ def test_noise_makes_tissues_less_clear(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("values", [np.ones(SHAPE), np.zeros(SHAPE)])
 def test_one_intensity_makes_empty_maps(values: Array, own_widths: bool) -> None:
     found = tissue_maps(values.astype(np.float32), np.ones(SHAPE, bool), own_widths=own_widths)
-    assert not found.middle.any()
-    assert not found.bright.any()
+    assert not found.map_of(1).any()
+    assert not found.map_of(2).any()
     assert found.clarity == 0
 
 
@@ -136,8 +136,8 @@ def test_one_intensity_makes_empty_maps(values: Array, own_widths: bool) -> None
 def test_two_intensities_make_finite_maps(rng: np.random.Generator, own_widths: bool) -> None:
     values = (rng.random(SHAPE) > 0.5).astype(np.float32)
     found = tissue_maps(values, np.ones(SHAPE, bool), own_widths=own_widths)
-    assert np.isfinite(found.middle).all()
-    assert np.isfinite(found.bright).all()
+    assert np.isfinite(found.map_of(1)).all()
+    assert np.isfinite(found.map_of(2)).all()
 
 
 def test_agreement_is_the_correlation_where_the_images_lie(rng: np.random.Generator) -> None:

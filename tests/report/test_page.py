@@ -282,7 +282,7 @@ def test_nothing_overflows_and_all_is_shown_on_a_laptop(page: Path, browser: Bro
     measured = page.with_name("measured.html")
     measured.write_text(page.read_text().replace("</body>", MEASURE))
     printed = browser(measured, "--dump-dom", "--virtual-time-budget=4000")
-    found = json.loads(re.search(r'<pre id="measured">(.*?)</pre>', printed, re.DOTALL)[1])  # type: ignore[index]
+    found = json.loads(re.search(r'<pre id="measured">(.*?)</pre>', printed, re.DOTALL)[1])
     assert found["out"] == []
     assert found["scroll"] <= found["wide"] == LAPTOP[0]
     assert found["images"] == found["allImages"] > 0

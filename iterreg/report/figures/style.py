@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -120,13 +120,13 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def quiet(axes: Axes, *, grid: str = "") -> None:
-    """Take away what carries no information; leave a light grid along an axis."""
+def quiet(axes: Axes, *, grid: Literal["x", "both"] | None = None) -> None:
+    """Take away what carries no information; leave a light grid along one axis or both."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.tick_params(labelsize=SIZE)
     if grid:
-        axes.grid(axis=grid, color="#e3e6ea", linewidth=0.8)  # type: ignore[arg-type]
+        axes.grid(axis=grid, color="#e3e6ea", linewidth=0.8)
         axes.set_axisbelow(True)
 
 
