@@ -29,11 +29,14 @@ HERE = Path(__file__).resolve().parent
 PAIRS = ("1000_1001", "1006_1007")
 OURS = ("lddmm:fast", "lddmm:lumir")
 PEERS = ("deeds", "convexadam", "niftyreg", "fireants_greedy")
+SLOW = ("syntx_tvf",)
+"""Only when asked for by name: made for a GPU, and some four hours a pair without one."""
 NEEDS = {
     "deeds": ("deedsBCV", "DEEDS_DIR"),
     "niftyreg": ("reg_f3d", "NIFTYREG_BIN"),
     "convexadam": ("convexAdam", ""),
     "fireants_greedy": ("fireants", ""),
+    "syntx_tvf": ("syntx", ""),
 }
 """A program and the variable that names its folder, or a Python package."""
 COLUMNS = ("method", "pair", "dice", "hd95", "ndv", "folded_percent", "cpu_s", "wall_s", "peak_mib")
@@ -90,7 +93,8 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=beside, help="folder of OASIS_dataset.json")
     parser.add_argument("--out", type=Path, default=HERE / "runs" / "peers", help="run folder")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where the tables go")
-    parser.add_argument("--method", choices=(*OURS, *PEERS), action="append", help="only this (repeatable)")
+    methods = (*OURS, *PEERS, *SLOW)
+    parser.add_argument("--method", choices=methods, action="append", help="only this (repeatable)")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has torch and its tools")
     args = parser.parse_args()
     if not (args.data / "OASIS_dataset.json").is_file():
