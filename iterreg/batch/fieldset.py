@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,4 +126,5 @@ def _pair_of(entry: Mapping[str, str]) -> Pair:
         Scan(Path(entry[role]), subject, modality)
         for role, (subject, _, modality) in zip(("fixed", "moving"), ends, strict=True)
     )
-    return Pair(fixed, moving, entry["task"])
+    pair = Pair(fixed, moving, entry["task"])
+    return replace(pair, in_full=entry["name"] != pair.short_name)

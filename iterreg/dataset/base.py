@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -50,15 +50,24 @@ class Pair:
         The field lives on the fixed scan's grid and points into the moving scan.
     task
         The named group it belongs to (``"in-domain"``, ``"multi-modal"`` …), ``""`` when there is one.
+    in_full
+        Whether it has its long name because another pair of its data set would have the same short one;
+        a `Dataset` sees to that.
     """
 
     fixed: Scan
     moving: Scan
     task: str = ""
+    in_full: bool = False
 
     @property
     def name(self) -> str:
-        """What its field is called after ``disp_``: ``FIX_MOV``, or `long_name` where the challenge needs it.
+        """What its field is called after ``disp_``: `short_name`, or `long_name` where that is needed."""
+        return self.long_name if self.in_full else self.short_name
+
+    @property
+    def short_name(self) -> str:
+        """The challenge's name: ``FIX_MOV``, or `long_name` where the challenge needs it.
 
         Short when both modalities are equal or fixed is 0000 and moving 0001; long otherwise. LUMIR's
         evaluator accepts no other form. Learn2Reg's newest one takes the long form for every pair and
@@ -86,6 +95,9 @@ class Pair:
 class Dataset:
     """A list of pairs with what the data set promises about them.
 
+    The T1w pair, the T2w pair and the T1w <- T2w pair of two subjects all have one short name. Where several
+    pairs share one, each gets its long name, which it keeps in every selection of the data set.
+
     Attributes
     ----------
     name
@@ -105,6 +117,9 @@ class Dataset:
     source: Path
     promised_shape: tuple[int, int, int] | None = None
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pairs", _told_apart(self.pairs))
 
     def scans(self) -> Iterator[Scan]:
         """Every scan once, in order of first use."""
@@ -172,6 +187,17 @@ class Dataset:
             f"{self.source}: has no pair {name!r}{within}; pairs are named FIXED_MOVING by their ids, "
             f"for example {', '.join(close)}"
         )
+
+
+def _told_apart(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
+    """The pairs, those in full whose names differ in nothing but what a short name leaves out."""
+    pairs = tuple(pairs)
+    called: dict[str, set[str]] = {}
+    for pair in pairs:
+        called.setdefault(pair.name, set()).add(pair.long_name)
+    if all(len(meant) == 1 for meant in called.values()):
+        return pairs
+    return tuple(replace(pair, in_full=True) if len(called[pair.name]) > 1 else pair for pair in pairs)
 
 
 def _names(pair: Pair) -> set[str]:

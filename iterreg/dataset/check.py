@@ -93,7 +93,7 @@ def _names(dataset: Dataset) -> Iterator[Finding]:
                 None,
                 name,
                 f"{len(pairs)} different pairs have one field name, disp_{name}: {written}{more}",
-                "take one task at a time with --task, or give them other ids in a csv (fixed_id, moving_id)",
+                "give them ids of their own in a csv (fixed_id, moving_id)",
                 "one name for several pairs",
             )
     for scan in dataset.scans():

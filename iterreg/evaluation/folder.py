@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -124,7 +125,7 @@ def evaluate_folder(
     digests.load(out / "digests.json")
     plan = partial(
         _plan, fields=fields, protocol=protocol, configs=configs, cases=cases, with_extras=with_extras,
-        digests=digests,
+        digests=digests, shorts=Counter(pair.short_name for pair in dataset.pairs),
     )  # fmt: skip
     jobs = [plan(pair) for pair in dataset.pairs]
     digests.save(out / "digests.json")
@@ -153,11 +154,14 @@ def _plan(
     cases: Path,
     with_extras: bool,
     digests: FileDigests,
+    shorts: Mapping[str, int],
 ) -> _Job:
     """What is to be done for a pair, with the key that proves it done."""
     covered = [config for config in configs if config.covers(pair)]
     measures = measures_by_configs(covered, pair) if covered else protocol.measures_of(pair)
-    found = find_field(fields, pair, protocol)
+    # The short name that several pairs of the data set share means this one when it alone is scored.
+    alone = [pair.short_name] if shorts[pair.short_name] == 1 else []
+    found = find_field(fields, pair, protocol, also=alone)
     record = cases / f"{pair.long_name}.json"
     try:
         if found.path is None:
