@@ -18,7 +18,8 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
         "dataset",
         metavar="DATASET",
         nargs="+",
-        help="a LUMIR or Learn2Reg json, a csv of pairs, a folder of images, or two images (fixed moving)",
+        help="a LUMIR or Learn2Reg json, a csv of pairs, a BIDS folder, a folder of images, or two images "
+        "(fixed moving)",
     )
     group = parser.add_argument_group("data set")
     group.add_argument(
@@ -30,6 +31,22 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
         help="which list of a json to take (default: validation, else test)",
     )
     group.add_argument("--modality", metavar="0000", help="of a folder, take only images of this modality")
+    group.add_argument(
+        "--suffix",
+        metavar="T1w",
+        help="of a folder, take only images whose names end so; several for BIDS: T1w,T2w (default: T1w for "
+        "BIDS, else all)",
+    )
+    group.add_argument(
+        "--labels-suffix",
+        metavar="dseg",
+        help="of a folder, how names of label maps end, e.g. desc-aseg_dseg (default: dseg for BIDS, else "
+        "_seg, _labels … behind an image's name)",
+    )
+    group.add_argument(
+        "--pairs-of", metavar="all|ring|N[:SEED]",
+        help="of a folder, register all ordered pairs (default), each image with the next, or N random pairs",
+    )  # fmt: skip
     group.add_argument(
         "--atlas", type=Path, metavar="FILE", help="register this image with every image of DATASET"
     )
@@ -68,6 +85,9 @@ def dataset_from(args: argparse.Namespace) -> Dataset:
         root=args.root,
         split=args.split,
         modality=args.modality,
+        suffix=args.suffix,
+        labels_suffix=args.labels_suffix,
+        pairs_of=args.pairs_of,
         atlas=args.atlas,
         atlas_role=args.atlas_role or "moving",
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from iterreg.errors import InputError
 
@@ -110,6 +110,9 @@ class Dataset:
         Shape every volume has, when the data set states it; then one grid is promised for all.
     notes
         What the reader of the data set should know about how it was read, one sentence each.
+    opened
+        The arguments of `iterreg.dataset.open_dataset` that give the whole data set again, as JSON holds
+        them; empty when it was made in another way.
     """
 
     name: str
@@ -117,6 +120,7 @@ class Dataset:
     source: Path
     promised_shape: tuple[int, int, int] | None = None
     notes: tuple[str, ...] = field(default=())
+    opened: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pairs", _told_apart(self.pairs))
