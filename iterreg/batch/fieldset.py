@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iterreg.batch.runfolder import RunFolder
-from iterreg.dataset import Dataset, Pair, Scan, open_dataset
+from iterreg.dataset import Dataset, Pair, Scan, reopen
 from iterreg.errors import InputError
 
 __all__ = ["FieldSet", "Origin", "dataset_of", "find_fields"]
@@ -107,7 +107,7 @@ def dataset_of(fields: FieldSet) -> Dataset:
     source = Path(record["dataset"]["source"])
     asked = tuple(_pair_of(entry) for entry in record["pairs"])
     if source.is_file() and source.suffix.lower() in (".json", ".csv", ".tsv"):
-        whole = open_dataset(source)
+        whole = reopen(record["dataset"])
         if {pair.name for pair in asked} <= {pair.name for pair in whole.pairs}:
             return whole
     return Dataset(

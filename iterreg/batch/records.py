@@ -84,7 +84,11 @@ def _request(plan: Plan, folder: RunFolder, command: str) -> dict[str, Any]:
         "memory": plan.settings.memory,
     }
     return {
-        "dataset": {"name": plan.dataset.name, "source": str(plan.dataset.source.absolute())},
+        "dataset": {
+            "name": plan.dataset.name,
+            "source": str(plan.dataset.source.absolute()),
+            "opened": dict(plan.dataset.opened),
+        },
         "arms": arms,
         "commands": [*before.get("commands", []), asked],
         "pairs": list(pairs.values()),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iterreg.dataset import Dataset
 
-__all__ = ["add_dataset_arguments", "dataset_from", "listed"]
+__all__ = ["add_dataset_arguments", "add_reading_arguments", "dataset_from", "listed", "reading_of"]
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,29 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
         help="a LUMIR or Learn2Reg json, a csv of pairs, a BIDS folder, a folder of images, or two images "
         "(fixed moving)",
     )
+    group = add_reading_arguments(parser)
+    group.add_argument(
+        "--atlas", type=Path, metavar="FILE", help="register this image with every image of DATASET"
+    )
+    group.add_argument(
+        "--atlas-role",
+        choices=("fixed", "moving", "both"),
+        help="moving (default) registers the atlas to each subject, fixed each subject to the atlas",
+    )
+    group.add_argument(
+        "--task", action="append", metavar="NAME[,NAME]", help="take only the pairs of these tasks"
+    )
+    group.add_argument(
+        "--pairs",
+        action="append",
+        metavar="FIX_MOV[,FIX_MOV]",
+        help="take only these pairs, named by their ids, for example 3455_3454",
+    )
+    group.add_argument("--first", type=int, metavar="N", help="of what is left, take the first N pairs")
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options that say how a data set is read; `reading_of` gives them back."""
     group = parser.add_argument_group("data set")
     group.add_argument(
         "--root", type=Path, metavar="FOLDER", help="where the relative paths of a json or csv start"
@@ -47,24 +70,15 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
         "--pairs-of", metavar="all|ring|N[:SEED]",
         help="of a folder, register all ordered pairs (default), each image with the next, or N random pairs",
     )  # fmt: skip
-    group.add_argument(
-        "--atlas", type=Path, metavar="FILE", help="register this image with every image of DATASET"
-    )
-    group.add_argument(
-        "--atlas-role",
-        choices=("fixed", "moving", "both"),
-        help="moving (default) registers the atlas to each subject, fixed each subject to the atlas",
-    )
-    group.add_argument(
-        "--task", action="append", metavar="NAME[,NAME]", help="take only the pairs of these tasks"
-    )
-    group.add_argument(
-        "--pairs",
-        action="append",
-        metavar="FIX_MOV[,FIX_MOV]",
-        help="take only these pairs, named by their ids, for example 3455_3454",
-    )
-    group.add_argument("--first", type=int, metavar="N", help="of what is left, take the first N pairs")
+    return group
+
+
+def reading_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What parsed arguments say about how to read a data set, for `iterreg.dataset.open_dataset`."""
+    return {name: getattr(args, name) for name in _READING}
+
+
+_READING = ("root", "split", "modality", "suffix", "labels_suffix", "pairs_of")
 
 
 def dataset_from(args: argparse.Namespace) -> Dataset:
@@ -82,12 +96,7 @@ def dataset_from(args: argparse.Namespace) -> Dataset:
         raise InputError("--atlas-role says what the atlas is, but there is none; give one with --atlas FILE")
     dataset = open_dataset(
         args.dataset,
-        root=args.root,
-        split=args.split,
-        modality=args.modality,
-        suffix=args.suffix,
-        labels_suffix=args.labels_suffix,
-        pairs_of=args.pairs_of,
+        **reading_of(args),
         atlas=args.atlas,
         atlas_role=args.atlas_role or "moving",
     )

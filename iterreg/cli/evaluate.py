@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iterreg.cli.dataset_options import add_reading_arguments
+
 if TYPE_CHECKING:
     from iterreg.dataset import Dataset
     from iterreg.evaluation.folder import PairRecord
@@ -30,14 +32,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("fields", type=Path, metavar="FIELDS", help="folder of the fields")
     parser.add_argument(
         "--dataset", required=True, metavar="DATASET",
-        help="a LUMIR or Learn2Reg json (or an evaluation config), a csv of pairs, or a folder of images",
+        help="a LUMIR or Learn2Reg json (or an evaluation config), a csv of pairs, or a folder of images, "
+        "BIDS or not",
     )  # fmt: skip
-    parser.add_argument(
-        "--root", type=Path, metavar="FOLDER", help="where the data set's relative paths start"
-    )
-    parser.add_argument(
-        "--split", choices=("validation", "test", "training"), help="which list of a json to take"
-    )
+    add_reading_arguments(parser)
     parser.add_argument(
         "--protocol", choices=PROTOCOL_NAMES,
         help="default: learn2reg for a Learn2Reg evaluation config, lumir24 for LUMIR24's, else lumir25",
@@ -77,11 +75,11 @@ def run(args: argparse.Namespace) -> int:
     InputError
         If the data set, a config or the folder of fields cannot be used.
     """
-    from iterreg.cli.dataset_options import listed
+    from iterreg.cli.dataset_options import listed, reading_of
     from iterreg.dataset import open_dataset
     from iterreg.evaluation.records import table
 
-    dataset = open_dataset(args.dataset, root=args.root, split=args.split)
+    dataset = open_dataset(args.dataset, **reading_of(args))
     dataset = dataset.select(tasks=listed(args.task), pairs=listed(args.pairs))
     configs = _configs(args, dataset)
     out = args.out or _beside(args.fields)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers
+from iterreg.cli.dataset_options import add_reading_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,15 +43,10 @@ def add_parser(subparsers: Subparsers) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--dataset", metavar="DATASET",
-        help="a LUMIR or Learn2Reg json, a csv of pairs, or a folder of images (default: the one that the "
-        "runs record)",
+        help="a LUMIR or Learn2Reg json, a csv of pairs, or a folder of images, BIDS or not (default: the "
+        "one that the runs record)",
     )  # fmt: skip
-    parser.add_argument(
-        "--root", type=Path, metavar="FOLDER", help="where the data set's relative paths start"
-    )
-    parser.add_argument(
-        "--split", choices=("validation", "test", "training"), help="which list of a json to take"
-    )
+    add_reading_arguments(parser)
     parser.add_argument(
         "--task", action="append", metavar="NAME[,NAME]", help="only the pairs of these tasks"
     )
@@ -80,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     InputError
         If a run or the data set cannot be used, or the file cannot be written.
     """
-    from iterreg.cli.dataset_options import listed
+    from iterreg.cli.dataset_options import listed, reading_of
     from iterreg.dataset import open_dataset
     from iterreg.errors import InputError
     from iterreg.report.entries import dataset_of, find_entries
@@ -92,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     published = [text for text in args.runs if "published:" in text]
     entries, notes = find_entries([text for text in args.runs if text not in published])
     if args.dataset:
-        whole: Dataset | None = open_dataset(args.dataset, root=args.root, split=args.split)
+        whole: Dataset | None = open_dataset(args.dataset, **reading_of(args))
     else:
         whole = dataset_of(entries)
     make_report(

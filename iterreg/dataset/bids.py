@@ -96,6 +96,10 @@ class _Wanted:
             and self.pipeline in ("", name.root.name)
         )
 
+    def says_all(self, name: BidsName) -> bool:
+        """Whether a label map's name has no entity of its kind that is not asked for."""
+        return all(key in self.entities for key in name.entities if key in _KINDS)
+
 
 def is_bids(folder: Path) -> bool:
     """Whether a folder is a BIDS data set or derivative: it says so, or its subjects' folders do."""
@@ -152,8 +156,11 @@ def scans_of_bids(
             modality[name.path] = f"{number:04d}"
         images += chosen
     wanted_labels = _Wanted.of(labels_suffix or DEFAULT_LABELS)
+    maps = [one for one in beside if wanted_labels.means(one)]
+    if labels_suffix is not None:
+        maps = [one for one in maps if wanted_labels.says_all(one)] or maps
     labels, said = of_one_kind(
-        _belonging(images, [one for one in beside if wanted_labels.means(one)]),
+        _belonging(images, maps),
         asked=labels_suffix,
         where=folder,
         ends=lambda: sorted({one.suffix for one in beside if one.suffix in ("dseg", "probseg", "mask")}),
@@ -255,7 +262,8 @@ def _names_of_images(folder: Path, asked: Sequence[_Wanted], notes: list[str]) -
         raise InputError(f"{folder}: several pipelines have {_list(asked)} images; name one of {listed}")
     there = Counter(name.suffix for name in own)
     has = (
-        ", ".join(f"{count} {suffix}" for suffix, count in there.most_common(8)) or "no image in anat folders"
+        ", ".join(f"{count} {suffix}" for suffix, count in there.most_common(8))
+        or "no image in an anat folder"
     )
     raise InputError(
         f"{folder}: is laid out by BIDS but holds no image that ends with {_list(asked)} (it has {has}); "

@@ -95,9 +95,8 @@ def scans_of_folder(
         ends=lambda: sorted({found[0] for name in files if (found := _LABELS.search(name))}),
     )
     if orphans:
-        notes += (
-            f"{len(orphans)} label map(s) belong to no image of the folder, the first is {orphans[0].name}",
-        )
+        many = f"{len(orphans)} label maps belong" if len(orphans) > 1 else "1 label map belongs"
+        notes += (f"{many} to no image of the folder, for example {orphans[0].name}",)
     return [
         replace(
             scan,

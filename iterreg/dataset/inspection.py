@@ -222,15 +222,18 @@ def _judge_intensities(array: NDArray[Any], report: _Report) -> None:
 
 
 _PATCHY = 0.7
-"""Share of neighbours above zero that are equal: 0.90 to 1 in label maps of 1 mm, below 0.1 in 8-bit scans."""
+"""Share of equal neighbours above zero: 0.90 to 1 in label maps of 1 mm, below 0.1 in scans of 8 bits."""
 
 
 def _is_patchy(array: NDArray[Any]) -> bool:
-    """Whether voxels are whole numbers from 0 and mostly equal to the next along the last axis but one."""
+    """Whether voxels are whole numbers from 0 and mostly equal to the next along the second axis."""
     here, there = array[:, :-1], array[:, 1:]
     inside = (here > 0) & (there > 0)
     equal = np.count_nonzero((here == there) & inside)
-    if equal == 0 or equal < _PATCHY * np.count_nonzero(inside) or array.min() < 0:
+    if equal == 0 or equal < _PATCHY * np.count_nonzero(inside):
+        return False
+    low = array.min()
+    if low < 0 or low == array.max():
         return False
     return array.dtype.kind in "iub" or bool(np.array_equal(np.rint(array), array))
 

@@ -19,7 +19,7 @@ from iterreg.dataset.paths import absolute, is_image
 from iterreg.dataset.tasks import by_modality
 from iterreg.errors import InputError
 
-__all__ = ["open_dataset"]
+__all__ = ["open_dataset", "reopen"]
 
 
 def open_dataset(
@@ -88,6 +88,28 @@ def open_dataset(
         given["root"] = str(absolute(root))
     asked = {name: value for name, value in given.items() if value is not None}
     return replace(dataset, opened={"source": [str(path) for path in paths], **asked})
+
+
+def reopen(record: Mapping[str, Any]) -> Dataset:
+    """Open again what a run records of its data set: how it was opened, or at least where it lies.
+
+    Parameters
+    ----------
+    record
+        ``{"source": …, "opened": `Dataset.opened`}``; older runs have no ``opened``.
+
+    Raises
+    ------
+    InputError
+        As `open_dataset`.
+    """
+    opened = record.get("opened") or {"source": record["source"]}
+    try:
+        return open_dataset(**opened)
+    except TypeError as error:
+        raise InputError(
+            f"{record['source']}: it is recorded in a way that is not understood ({error})"
+        ) from None
 
 
 def _open(paths: Sequence[Path], given: Mapping[str, Any]) -> Dataset:

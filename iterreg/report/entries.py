@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from iterreg.batch.runfolder import ArmFolder, RunFolder
-from iterreg.dataset import Dataset, Pair, open_dataset
+from iterreg.dataset import Dataset, Pair, reopen
 from iterreg.dataset.paths import ScanReader
 from iterreg.errors import InputError
 from iterreg.io.challenge import field_name
@@ -142,21 +142,21 @@ def dataset_of(entries: Sequence[Entry]) -> Dataset | None:
     if not records:
         return None
     listed = {str(pair["case"]): pair for run in records.values() for pair in run["pairs"]}
-    sources = [Path(run["dataset"]["source"]) for run in records.values()]
-    for source in sources:
+    for run in records.values():
         try:
-            found = open_dataset(source).select(pairs=list(listed))
+            found = reopen(run["dataset"]).select(pairs=list(listed))
         except InputError:
             continue
         if all(pair.fixed.path.is_file() and pair.moving.path.is_file() for pair in found.pairs):
             return found
-    # A json with another root, two image files, an atlas: the run knows where the images were.
+    # Its source has moved or changed: the run knows where the images were.
     reader = ScanReader(Path.cwd())
     pairs = tuple(
         Pair(reader.scan(pair["fixed"]), reader.scan(pair["moving"]), str(pair.get("task", "")))
         for pair in listed.values()
     )
-    return Dataset(names.pop(), pairs, sources[0])
+    source = Path(next(iter(records.values()))["dataset"]["source"])
+    return Dataset(names.pop(), pairs, source)
 
 
 def is_scored(entry: Entry, dataset: Dataset) -> bool:

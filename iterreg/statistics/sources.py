@@ -26,6 +26,7 @@ PUBLISHED = "published:"
 
 _NOT_MEASURES = {"pair", "case", "task", "outcome", "reason", "field"}
 _CASE = re.compile(r"^(.+?)(?:_(\d{4}))?<--(.+?)(?:_(\d{4}))?$")
+_BIDS_SCAN = re.compile(r"^(sub-[A-Za-z0-9+]+)_.+$")
 _COSTS = ("cpu_s", "wall_s", "peak_mib")
 _LABEL_MEASURES = {"dice": "dice", "hd95": "hd95", "initial_dice": INITIAL_DICE}
 
@@ -106,12 +107,14 @@ def subjects_of(case: str) -> tuple[str, str, str]:
     """Fixed subject, moving subject and contrast of an evaluator's key ``3455_0000<--3454_0001``.
 
     The contrast is ``0001`` where fixed and moving share the modality, else ``0000-0001`` (fixed-moving).
-    A key without an arrow is one subject, and no contrast is known.
+    The scans of a BIDS folder, ``sub-01_ses-1`` and ``sub-01_ses-2``, are of one subject, ``sub-01``. A key
+    without an arrow is one subject, and no contrast is known.
     """
     found = _CASE.match(case)
     if not found:
         return case, case, ""
     fixed, fixed_modality, moving, moving_modality = found.groups()
+    fixed, moving = (_BIDS_SCAN.sub(r"\1", one) for one in (fixed, moving))
     contrasts = dict.fromkeys([fixed_modality or "", moving_modality or ""])
     return fixed, moving, "-".join(contrasts)
 

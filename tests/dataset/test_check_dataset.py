@@ -451,6 +451,18 @@ def test_two_pairs_with_one_field_name(sound: Dataset) -> None:
     assert not [x for x in check(replace(sound, pairs=(first, told_apart))) if x.severity == "error"]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_a_label_map_as_an_image(sound: Dataset, make: Maker, dtype: type) -> None:
+    mapped = with_scan(sound, path=make("images/X_0009_0000.nii.gz", label_array().astype(dtype)))
+    found = only(mapped)
+    assert (found.severity, found.kind, found.file) == ("error", "label map as an image", image_0(mapped))
+    one = replace(sound.pairs[0].fixed, path=image_0(mapped))
+    both = replace(sound, pairs=(Pair(one, replace(one, path=labels_0(sound), subject="1")),))
+    assert {(f.severity, f.kind) for f in check(both)} == {("note", "label map as an image")}
+    flat = make("images/X_0008_0000.nii.gz", (np.rint(voxels(3) / 10) * 10).astype(dtype))
+    assert check(with_scan(sound, path=flat)) == ()
+
+
 def test_one_id_for_two_images_is_a_note(sound: Dataset) -> None:
     first, second = sound.pairs
     found = only(

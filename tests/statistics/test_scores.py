@@ -26,6 +26,8 @@ def test_case_keys() -> None:
     assert subjects_of(CASE) == ("3455", "3454", "0000")
     assert subjects_of("4024_0000<--4033_0001") == ("4024", "4033", "0000-0001")
     assert subjects_of("sub_01<--sub_02") == ("sub_01", "sub_02", "")
+    assert subjects_of("sub-01_ses-1_0000<--sub-01_ses-2_0000") == ("sub-01", "sub-01", "0000")
+    assert subjects_of("sub-01_ses-1_run-2_0000<--sub-02_0001") == ("sub-01", "sub-02", "0000-0001")
     assert subjects_of("case 7") == ("case 7", "case 7", "")
 
 
