@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers
+from iterreg.words import count
 
 if TYPE_CHECKING:
     from iterreg.batch.prepare import RawScan
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         field = read_field(job.field, grid, read_grid(scan.image))
         write_prepared(args.out, args.name, scan, field)
     path = write_dataset(args.out, args.name, [scan.subject for scan in scans], grid.shape)
-    print(f"{len(scans)} subjects prepared; next: iterreg check {path}")
+    print(f"{count(len(scans), 'subject')} prepared; next: iterreg check {path}")
     return 0
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iterreg.errors import InputError
+from iterreg.words import did_you_mean
 
 __all__ = ["Dataset", "Kind", "Pair", "Scan"]
+
+_LISTED = 12
 
 Kind = Literal["labels", "landmarks", "masks"]
 
@@ -166,8 +169,7 @@ class Dataset:
         if tasks is not None:
             for task in tasks:
                 if task not in self.tasks:
-                    known = ", ".join(repr(t) for t in self.tasks)
-                    raise InputError(f"{self.source}: has no task {task!r}; its tasks are {known}")
+                    raise InputError(self._unknown_task(task))
             chosen = tuple(pair for pair in chosen if pair.task in tasks)
         if pairs is not None:
             wanted = set(pairs)
@@ -183,13 +185,30 @@ class Dataset:
             raise InputError(f"{self.source}: no pair is left after the selection; ask for fewer conditions")
         return replace(self, pairs=chosen)
 
+    def _unknown_task(self, name: str) -> str:
+        known = [task for task in self.tasks if task]
+        if not known:
+            return f"{self.source}: has no task {name!r}, as its pairs belong to no tasks; leave --task out"
+        listed = ", ".join(repr(task) for task in known[:_LISTED])
+        more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+        guess = did_you_mean(name, known)
+        return (
+            f"{self.source}: has no task {name!r}; {f'{guess} ' if guess else ''}its tasks are {listed}{more}"
+        )
+
     def _unknown_pair(self, name: str, tasks: Sequence[str] | None) -> str:
         known = [pair.name for pair in self.pairs if tasks is None or pair.task in tasks]
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]
         within = f" in task {', '.join(tasks)}" if tasks is not None else ""
+        elsewhere = [pair.task for pair in self.pairs if name in _names(pair)]
+        if elsewhere:
+            return f"{self.source}: has no pair {name!r}{within}; it belongs to task {elsewhere[0]}"
+        file = name.removeprefix("disp_").removesuffix(".gz").removesuffix(".nii")
+        swapped = [pair.name for pair in self.pairs if name == f"{pair.moving.subject}_{pair.fixed.subject}"]
+        guess = f"did you mean {swapped[0]!r}?" if swapped else did_you_mean(file, known)
+        close = difflib.get_close_matches(file, known, n=3, cutoff=0.5) or known[:3]
         return (
-            f"{self.source}: has no pair {name!r}{within}; pairs are named FIXED_MOVING by their ids, "
-            f"for example {', '.join(close)}"
+            f"{self.source}: has no pair {name!r}{within}; {f'{guess} ' if guess else ''}"
+            f"pairs are named FIXED_MOVING by their ids, for example {', '.join(close)}"
         )
 
 

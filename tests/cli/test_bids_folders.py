@@ -23,7 +23,7 @@ def save(path: Path, array: np.ndarray) -> Path:
 
 
 def phantom(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A brain's image and its two labels: a textured ball of a centre that depends on the seed, and its core."""
+    """A brain's image and its labels: a textured ball, whose centre depends on the seed, and its core."""
     random = np.random.default_rng(seed)
     centre = np.array(SHAPE) / 2 + random.uniform(-1.5, 1.5, 3)
     distance = np.linalg.norm(np.indices(SHAPE).T - centre, axis=-1).T
@@ -96,6 +96,12 @@ def test_several_kinds_of_label_maps_are_said_before_any_work(
     said = capsys.readouterr().out
     assert "several kinds (desc-core_dseg, dseg)" in said
     assert "label volumes" not in said
+    assert main(["plan", str(bids), "--pairs-of", "1", "-m", "identity", "--out", str(tmp_path / "r")]) == 0
+    said = capsys.readouterr().out
+    assert "study: 1 pair, from" in said
+    assert "1 job, 1 at a time with" in said
+    assert main(["plan", str(bids), "--task", "T1w"]) == 1
+    assert "its pairs belong to no tasks; leave --task out" in capsys.readouterr().err
 
 
 def test_a_flat_folder_of_images_and_label_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,11 +74,22 @@ def test_first_counts_what_the_other_choices_leave(dataset: Dataset) -> None:
 
 
 def test_wrong_choices_are_told_with_the_right_ones(dataset: Dataset) -> None:
-    with pytest.raises(InputError, match=r"no task 'nera'; its tasks are 'near', 'far'"):
+    with pytest.raises(
+        InputError, match=r"no task 'nera'; did you mean 'near'\? its tasks are 'near', 'far'$"
+    ):
         dataset.select(tasks=["nera"])
+    with pytest.raises(InputError, match=r"no task 'x'; its tasks are 'near', 'far'$"):
+        dataset.select(tasks=["x"])
+    unnamed = Dataset("d", (Pair(scan("1"), scan("2")),), Path("/d"))
+    with pytest.raises(InputError, match="its pairs belong to no tasks; leave --task out"):
+        unnamed.select(tasks=["near"])
+    with pytest.raises(InputError, match=r"no pair '2_1'; did you mean '1_2'\?"):
+        unnamed.select(pairs=["2_1"])
+    with pytest.raises(InputError, match=r"did you mean '1000_1001'\?"):
+        dataset.select(pairs=["disp_1000_1011.nii.gz"])
     with pytest.raises(InputError, match=r"no pair '1000_1003'.*1000_1001"):
         dataset.select(pairs=["1000_1001", "1000_1003"])
-    with pytest.raises(InputError, match=r"no pair '1000_1001' in task far"):
+    with pytest.raises(InputError, match=r"no pair '1000_1001' in task far; it belongs to task near"):
         dataset.select(tasks=["far"], pairs=["1000_1001"])
     with pytest.raises(InputError, match="at least 1"):
         dataset.select(first=0)
