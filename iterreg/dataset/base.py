@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from iterreg.errors import InputError
 
-__all__ = ["Dataset", "Kind", "Pair", "Scan"]
+__all__ = ["Dataset", "Kind", "Opened", "Pair", "Scan"]
 
 Kind = Literal["labels", "landmarks", "masks"]
 
@@ -83,6 +83,22 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """How a data set was opened: with these, `iterreg.dataset.open_dataset` opens it again.
+
+    Attributes
+    ----------
+    sources
+        The files or the folder, absolute.
+    options
+        The options that were given, paths absolute.
+    """
+
+    sources: tuple[Path, ...]
+    options: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A list of pairs with what the data set promises about them.
 
@@ -98,6 +114,8 @@ class Dataset:
         Shape every volume has, when the data set states it; then one grid is promised for all.
     notes
         What the reader of the data set should know about how it was read, one sentence each.
+    opened
+        How it was opened; None when it was put together by other means.
     """
 
     name: str
@@ -105,6 +123,7 @@ class Dataset:
     source: Path
     promised_shape: tuple[int, int, int] | None = None
     notes: tuple[str, ...] = field(default=())
+    opened: Opened | None = None
 
     def scans(self) -> Iterator[Scan]:
         """Every scan once, in order of first use."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
+from typing import Any, ParamSpec
 
 from iterreg.dataset.atlas import AtlasRole, pairs_with_atlas, scans_of_files
-from iterreg.dataset.base import Dataset, Scan
+from iterreg.dataset.base import Dataset, Opened, Scan
 from iterreg.dataset.csv_pairs import read_csv
 from iterreg.dataset.files import pair_of_files
 from iterreg.dataset.folder import pairs_of_folder, scans_of_folder
@@ -16,7 +19,30 @@ from iterreg.errors import InputError
 
 __all__ = ["open_dataset"]
 
+_P = ParamSpec("_P")
 
+
+def _remembered(opener: Callable[_P, Dataset]) -> Callable[_P, Dataset]:
+    """Have the data set know how it was opened, so that a run of it can open it again."""
+
+    @wraps(opener)
+    def remembering(*args: _P.args, **options: _P.kwargs) -> Dataset:
+        dataset = opener(*args, **options)
+        source: Any = args[0] if args else options["source"]
+        sources = [source] if isinstance(source, str | Path) else list(source)
+        given: dict[str, Any] = {
+            name: str(absolute(str(value))) if name in ("root", "atlas") else value
+            for name, value in options.items()
+            if name != "source" and value is not None
+        }
+        # A folder and the json that describes it are one data set.
+        paths = [dataset.source] if len(sources) == 1 and "atlas" not in given else map(absolute, sources)
+        return replace(dataset, opened=Opened(tuple(paths), given))
+
+    return remembering
+
+
+@_remembered
 def open_dataset(
     source: str | Path | Sequence[str | Path],
     *,

@@ -235,7 +235,7 @@ def test_exit_codes(
     done: int, failed: int, elsewhere: int, left: int, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from iterreg.batch.local import Summary
-    from iterreg.batch.runfolder import RunFolder
+    from iterreg.runs import RunFolder
 
     class Nothing:
         jobs = (1, 2)
