@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -25,6 +26,8 @@ _P = ParamSpec("_P")
 def _remembered(opener: Callable[_P, Dataset]) -> Callable[_P, Dataset]:
     """Have the data set know how it was opened, so that a run of it can open it again."""
 
+    defaults = {name: one.default for name, one in signature(opener).parameters.items()}
+
     @wraps(opener)
     def remembering(*args: _P.args, **options: _P.kwargs) -> Dataset:
         dataset = opener(*args, **options)
@@ -33,7 +36,7 @@ def _remembered(opener: Callable[_P, Dataset]) -> Callable[_P, Dataset]:
         given: dict[str, Any] = {
             name: str(absolute(str(value))) if name in ("root", "atlas") else value
             for name, value in options.items()
-            if name != "source" and value is not None
+            if name != "source" and value != defaults[name]
         }
         # A folder and the json that describes it are one data set.
         paths = [dataset.source] if len(sources) == 1 and "atlas" not in given else map(absolute, sources)

@@ -219,7 +219,7 @@ def open_results(path: str | Path) -> OpenedResults:
             return OpenedResults(path, "table", (MethodResults(_name_of(path), path),))
         raise InputError(f"{path}: is a file and no table of scores (.csv, .json); give {_WANTED}")
     if not path.is_dir():
-        raise InputError(f"{path}: there is no such folder; give {_WANTED}")
+        raise InputError(f"{path}: there is no such file or folder; give {_WANTED}")
     if (path / "run.json").exists():
         return _open_run(RunFolder(path))
     arm = _as_arm(path)

@@ -64,7 +64,7 @@ class DatasetRecord:
     def _choice(self) -> dict[str, str | int]:
         """The options with the defaults that are known without reading the data set."""
         assert self.opened is not None
-        return {"root": str(self.source.parent), "atlas_role": "moving", **self.opened.options}
+        return {"root": str(self.source.parent), **self.opened.options}
 
     @classmethod
     def from_json(cls, content: Content) -> DatasetRecord:

@@ -98,7 +98,7 @@ def read_sources(texts: Sequence[str], *, robust: bool = False) -> list[Source]:
         if source.name in seen:
             raise InputError(
                 f"two runs are called {source.name!r} ({seen[source.name].path} and {source.path}); "
-                "name them with NAME=SCORES"
+                "name them with NAME=PATH"
             )
         seen[source.name] = source
     return sources

@@ -86,7 +86,7 @@ def test_what_is_nothing_says_what_it_holds(tmp_path: Path) -> None:
     touch(tmp_path / "x" / "notes.txt")
     with pytest.raises(InputError, match=r"is neither a run folder .*; it holds notes\.txt"):
         open_results(tmp_path / "x")
-    with pytest.raises(InputError, match="there is no such folder"):
+    with pytest.raises(InputError, match="there is no such file or folder"):
         open_results(tmp_path / "y")
 
 
