@@ -30,8 +30,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "flips, both with Holm's correction, effect sizes with bootstrap intervals over subjects, the "
         "challenges' rankings with their stability, and what a declared factor does to each method.",
         epilog="SCORES is a folder of iterreg evaluate, an arm's or a run's folder, a pairs.csv, a "
-        "challenge's metrics json, or published:lumir24-validation or published:lumir24-test. Fields of a run "
-        "that are not scored yet are scored first. "
+        "challenge's metrics json, or published:lumir24-validation or published:lumir24-test. What a run "
+        "has not scored yet is scored first. "
         "Exit code: 0 compared, 1 the request cannot be carried out.",
     )
     parser.add_argument(
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _score(texts: Sequence[str]) -> None:
-    """Score what runs of iterreg have not scored yet or have changed since, and say what is not as it seems."""
+    """Score what is not scored yet of runs, or has changed since, and say what is not as it seems."""
     from iterreg.cli.evaluate import refresh
     from iterreg.runs.opening import dataset_of, named, open_results
     from iterreg.statistics.sources import PUBLISHED

@@ -215,6 +215,8 @@ def open_results(path: str | Path) -> OpenedResults:
     """
     path = Path(path)
     if path.is_file():
+        if path.name == "pairs.csv":
+            return replace(open_results(path.parent), path=path)
         if path.suffix in (".csv", ".json"):
             return OpenedResults(path, "table", (MethodResults(_name_of(path), path),))
         raise InputError(f"{path}: is a file and no table of scores (.csv, .json); give {_WANTED}")
@@ -300,6 +302,8 @@ def _evaluated(path: Path) -> MethodResults:
 def _name_of(path: Path) -> str:
     path = path.resolve()
     if path.is_file():
+        if path.name == "pairs.csv":
+            return replace(open_results(path.parent), path=path)
         if path.name not in ("pairs.csv", "metrics.json"):
             return path.name.removesuffix(path.suffix)
         path = path.parent
@@ -346,6 +350,8 @@ def open_named(texts: Sequence[str]) -> tuple[list[MethodResults], list[str]]:
         name, path = named(text)
         opened = open_results(path)
         notes += [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in opened.notes]
+        if opened.kind == "table":
+            raise InputError(f"{path}: is a table of scores; give the folder that iterreg evaluate wrote")
         for one in opened.methods:
             if opened.kind == "run" and one.arm is not None and not one.arm.is_begun:
                 notes.append(f"{one.name}: no job of it has ended yet, so it is left out.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -149,7 +150,7 @@ class ArmRecord:
         """In words, how what a job was done with differs from this."""
         other = next((one for one in self.earlier if one.version == status.version), None)
         if status.version == self.version or other is None:
-            other = replace(self, seed=status.seed)
+            other = replace(self, seed=status.seed, version=status.version)
         return "; ".join(self.differs_from(other)) or (
             f"masks of {' and '.join(status.masks) or 'neither image'} instead of --masks {self.masks}"
             if status.masks is not None and status.version == self.version
@@ -158,15 +159,24 @@ class ArmRecord:
 
     def differs_from(self, other: ArmRecord) -> Iterator[str]:
         """What differs, in words, the other's value first."""
-        for name in ("method", "preset", "seed", "masks"):
+        names = (
+            ("masks",)
+            if self.version and self.version == other.version
+            else ("method", "preset", "seed", "masks")
+        )
+        for name in names:
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 yield f"{name} {theirs} instead of {mine}"
-        changed = [key for key in {**other.values, **self.values} if _at(other, key) != _at(self, key)]
-        if len(changed) > 3:
-            yield f"{', '.join(changed[:3])} and {len(changed) - 3} more parameters"
-        else:
-            yield from (f"{key} {_at(other, key)} instead of {_at(self, key)}" for key in changed)
+        if self.version and self.version == other.version:
+            return
+        mine, theirs = _flat(self.values), _flat(other.values)
+        changed = [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]
+        yield from (
+            f"{key} {_short(theirs.get(key))} instead of {_short(mine.get(key))}" for key in changed[:_SHOWN]
+        )
+        if len(changed) > _SHOWN:
+            yield f"{len(changed) - _SHOWN} more parameters"
         for name, version in self.software.items():
             if other.software and other.software.get(name) != version:
                 yield f"{name} {other.software.get(name, '(none)')} instead of {version}"
@@ -199,8 +209,23 @@ class ArmRecord:
         }
 
 
-def _at(arm: ArmRecord, key: str) -> str:
-    text = str(arm.values.get(key, "(none)"))
+_SHOWN = 3
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, str]:
+    """Every value as JSON under its dotted name: a tuple and the list that is read back are one."""
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{before}{key}.")
+        else:
+            found[f"{before}{key}"] = json.dumps(value, default=str)
+    return found
+
+
+def _short(text: str | None) -> str:
+    if text is None:
+        return "(none)"
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 

@@ -170,7 +170,11 @@ def test_a_part_takes_nothing_of_the_rest_away(
     shown = capsys.readouterr().out
     assert "0012_0011" in shown
     assert "0011_0010" not in shown
-    assert (rows(dataset, "pairs.csv"), rows(dataset, "labels.csv"), written(dataset, "metrics.json")) == before
+    assert (
+        rows(dataset, "pairs.csv"),
+        rows(dataset, "labels.csv"),
+        written(dataset, "metrics.json"),
+    ) == before
     save(dataset.parent / "fields" / "disp_0010_0012.nii.gz", np.zeros((*SHAPE, 3), np.float32))
     assert evaluate(dataset, "--pairs", "0012_0011") == 0
     after = {row["pair"]: row for row in rows(dataset, "pairs.csv")}

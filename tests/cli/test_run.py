@@ -316,7 +316,10 @@ def test_another_mask_option_is_another_version_where_there_are_masks(
 ) -> None:
     for number in (1, 2, 3):
         write_image(tmp_path / f"brain{number}.nii.gz", number)
-    nib.save(nib.Nifti1Image(np.ones((12, 10, 8), np.uint8), np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / "mask.nii.gz")
+    nib.save(
+        nib.Nifti1Image(np.ones((12, 10, 8), np.uint8), np.diag([2.0, 2.0, 2.0, 1.0])),
+        tmp_path / "mask.nii.gz",
+    )
     table = tmp_path / "masked.csv"
     table.write_text(
         "fixed,moving,fixed_mask\n"

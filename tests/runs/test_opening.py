@@ -57,7 +57,9 @@ def test_every_kind_of_path(run: RunFolder, tmp_path: Path) -> None:
         copied: ("arm", ["copied"]),
         anyone: ("fields", ["deep"]),
         scored: ("scores", ["deep"]),
-        scored / "pairs.csv": ("table", ["deep"]),
+        scored / "pairs.csv": ("scores", ["deep"]),
+        touch(tmp_path / "deep" / "metrics.json"): ("table", ["deep"]),
+        touch(tmp_path / "vfa.json"): ("table", ["vfa"]),
         many: ("scores", ["one", "two"]),
     }
     for path, expected in kinds.items():

@@ -204,3 +204,15 @@ def test_a_record_that_says_of_no_data_set_is_refused_with_a_way_out(tmp_path: P
     (tmp_path / "run.json").write_text('{"format": 2, "arms": {}}')
     with pytest.raises(InputError, match=r"run\.json: has no 'dataset'; restore it, or remove it and give"):
         RunFolder(tmp_path).read()
+
+
+def test_what_differs_between_two_versions_is_said_by_the_names_of_the_parameters() -> None:
+    long = list(range(100))
+    now = ArmRecord("syn", "", {"step": 0.1, "pyramid": {"levels": (4, 2)}, "long": [*long, 1]}, 1)
+    same = ArmRecord.from_json(through_json(now.to_json()))
+    assert list(now.differs_from(same)) == [], "a tuple is read back as a list"
+    other = ArmRecord("syn", "", {"step": 0.1, "pyramid": {"levels": [4, 1]}, "long": [*long, 2]}, 5)
+    first, second, third = now.differs_from(other)
+    assert first == "seed 5 instead of 1"
+    assert second == "pyramid.levels [4, 1] instead of [4, 2]"
+    assert third.startswith("long [0, 1, 2"), "what differs beyond what is shown differs all the same"
