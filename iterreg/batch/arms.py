@@ -44,6 +44,10 @@ class Arm:
             "versions": versions(self.method),
         }
 
+    def version(self, seed: int) -> str:
+        """Names what every field of the arm must share: method, values, versions and seed."""
+        return digest({**self.identity, "seed": seed})
+
 
 def parse_arm(text: str) -> Arm:
     """Read ``method``, ``method:preset`` or ``method:path/to/file`` (files in sequence joined by ``+``).
@@ -103,6 +107,12 @@ class Job:
     @property
     def moving_mask(self) -> Path | None:
         return self.pair.moving.mask if self.masks in ("moving", "both") else None
+
+    @property
+    def masks_used(self) -> tuple[str, ...]:
+        """The sides whose masks the similarity is confined to."""
+        sides = {"fixed": self.fixed_mask, "moving": self.moving_mask}
+        return tuple(side for side, mask in sides.items() if mask is not None)
 
     def inputs(self) -> dict[str, Path]:
         """The files whose content shapes the result."""

@@ -19,7 +19,6 @@ from typing import Any, Literal
 from iterreg.batch.plan import Plan, PlannedJob
 from iterreg.batch.plan import progress as progress_of
 from iterreg.batch.records import write_job_record, write_results
-from iterreg.batch.runfolder import RunFolder
 from iterreg.batch.scratch import Scratch
 from iterreg.batch.servers import start_server
 from iterreg.errors import InputError
@@ -32,6 +31,7 @@ from iterreg.jobs.progress import Progress, format_seconds
 from iterreg.jobs.resources import format_bytes
 from iterreg.jobs.supervise import supervise
 from iterreg.jobs.threads import in_threads
+from iterreg.runs import RunFolder
 
 __all__ = ["Summary", "run"]
 
@@ -152,8 +152,8 @@ class _Batch:
     def record_refusals(self) -> None:
         """Give the jobs that could not run a status too, unless an older one says they are done."""
         for planned in self.plan.in_state("refused"):
-            status = planned.folder.read_status() or {}
-            if status.get("outcome") == Outcome.OK or self.stop.is_set():
+            status = planned.folder.read_status()
+            if (status is not None and status.ok) or self.stop.is_set():
                 continue
             with suppress(OSError):
                 claim = take(planned.folder.folder)
@@ -199,11 +199,11 @@ class _Batch:
         """How another process ended the job since it was planned, None when it did not."""
         name, arm = planned.job.pair.name, planned.job.arm.name
         state, why = progress_of(planned.folder, planned.hash, planned.job)
-        status = planned.folder.read_status() or {}
+        status = planned.folder.read_status()
         if state == "done":
             self.progress.end(name, arm, f"done already {arm} {name} (by another process)")
             return "ok"
-        if status and status.get("outcome") != Outcome.OK and status.get("hash") == planned.hash:
+        if status is not None and not status.ok and status.hash == planned.hash:
             self.progress.end(name, arm, f"failed       {arm} {name} (in another process): {why}")
             return "failed"
         return None

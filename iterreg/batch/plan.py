@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from iterreg.batch.arms import Arm, Job, MaskUse
-from iterreg.batch.runfolder import JobFolder, RunFolder
+from iterreg.batch.arms import Arm, Job, MaskUse, versions
 from iterreg.dataset.base import Dataset, Pair
 from iterreg.errors import InputError
 from iterreg.jobs.hashing import FileDigests
@@ -18,9 +17,20 @@ from iterreg.jobs.outcome import Outcome
 from iterreg.jobs.resources import available_cores, available_memory, format_bytes, total_memory
 from iterreg.methods import presets
 from iterreg.methods.base import Cost, saves_momentum
+from iterreg.runs import ArmRecord, JobFolder, RunFolder, RunRecord
+from iterreg.runs.record import DatasetRecord
+from iterreg.runs.survey import damage
 from iterreg.volume import Grid, read_grid
 
-__all__ = ["Plan", "PlannedJob", "Settings", "make_plan", "progress"]
+__all__ = [
+    "Plan",
+    "PlannedJob",
+    "Settings",
+    "arm_record",
+    "make_plan",
+    "progress",
+    "refuse_other_dataset",
+]
 
 
 @dataclass(frozen=True)
@@ -150,10 +160,16 @@ def make_plan(
     Raises
     ------
     InputError
-        If two arms would share a folder, or two pairs a field's name, or no arm has a momentum to save.
+        If two arms would share a folder, or two pairs a field's name, or no arm has a momentum to save; if
+        the run is of another data set, or an arm would hold fields of two versions of its parameters.
     """
     settings = settings.resolved()
     _refuse_collisions(arms, dataset.pairs)
+    if folder.record.exists():
+        record = folder.read()
+        refuse_other_dataset(record, dataset, folder)
+        for arm in arms:
+            _refuse_two_versions(arm, record, dataset.pairs, folder, settings)
     if settings.momentum and not any(saves_momentum(arm.method) for arm in arms):
         raise InputError(
             f"no method of {', '.join(arm.name for arm in arms)} has a momentum to save; "
@@ -196,6 +212,65 @@ def _refuse_collisions(arms: Sequence[Arm], pairs: Iterable[Pair]) -> None:
                 "give their images distinct ids (iterreg check names them)"
             )
         names.add(pair.name)
+
+
+def arm_record(arm: Arm, settings: Settings) -> ArmRecord:
+    """What ``run.json`` says of an arm."""
+    digests = FileDigests()
+    return ArmRecord(
+        method=arm.method.name,
+        preset=arm.parameters.preset,
+        values=dict(arm.parameters.values),
+        seed=settings.seed,
+        masks=settings.masks,
+        software=versions(arm.method),
+        files={path.name: digests(path) for path in arm.parameters.files},
+        version=arm.version(settings.seed),
+    )
+
+
+def refuse_other_dataset(record: RunRecord, dataset: Dataset, folder: RunFolder) -> None:
+    """A run folder takes one data set: fields of another would overwrite those of equal ids.
+
+    Raises
+    ------
+    InputError
+        If the run is of another data set.
+    """
+    other = DatasetRecord.of(dataset)
+    if not record.dataset.is_same(other):
+        raise InputError(
+            f"{folder.path}: is a run of the data set {record.dataset}, and a run folder takes one; "
+            f"name another folder with --out for {other}"
+        )
+
+
+def _refuse_two_versions(
+    arm: Arm, record: RunRecord, pairs: Iterable[Pair], folder: RunFolder, settings: Settings
+) -> None:
+    """An arm is one method: what it is asked for now must leave no field of its other pairs behind."""
+    before, now = record.arms.get(arm.name), arm_record(arm, settings)
+    if before is None or not any(now.differs_from(before)):
+        return
+    asked = {pair.name for pair in pairs}
+    kept = [
+        job.pair
+        for job in folder.arm(arm.name).jobs()
+        if job.pair not in asked
+        and (status := job.read_status()) is not None
+        and status.ok
+        and not now.made(
+            status if status.version else replace(status, version="unknown"), record.by_name.get(job.pair)
+        )
+    ]
+    if kept:
+        others = f"{', '.join(kept[:3])}{' …' if len(kept) > 3 else ''}"
+        raise InputError(
+            f"{folder.arm(arm.name).path}: would hold two versions of {arm.name}: {len(kept)} of its fields "
+            f"({others}) were made with {'; '.join(now.differs_from(before))}, and they are not among the "
+            "pairs asked for now. Run all pairs to make them again, go on as before, or keep both: give the "
+            "parameter file another name, or another folder with --out"
+        )
 
 
 class _Planner:
@@ -242,24 +317,20 @@ def progress(where: JobFolder, identity: str, job: Job) -> tuple[State, str]:
     status = where.read_status()
     if status is None:
         return ("again", "it was begun but never ended") if where.log.exists() else ("new", "")
-    if status.get("outcome") != Outcome.OK:
-        return "again", f"{status.get('outcome')}: {status.get('reason')}"
-    if status.get("hash") != identity:
+    if not status.ok:
+        return "again", status.why
+    if status.hash != identity:
         return "changed", "it was done with other parameters, versions or inputs"
-    if not _is_whole(where.field, status.get("field")):
-        return "again", f"{where.field.name} is missing or not the file that was written"
-    if job.inverse and not _is_whole(where.inverse, status.get("inverse")):
-        return "again", "its inverse field is wanted too"
-    if job.momentum and not _is_whole(where.momentum, status.get("momentum")):
-        return "again", "its momentum is wanted too"
+    wanted = {"field": True, "inverse": job.inverse, "momentum": job.momentum}
+    for role, path in where.outputs.items():
+        if not wanted[role]:
+            continue
+        written = status.files.get(role)
+        if written is None or damage(path, written, verify=False):
+            if role == "field":
+                return "again", f"{path.name} is missing or not the file that was written"
+            return "again", f"its {role}{' field' if role == 'inverse' else ''} is wanted too"
     return "done", ""
-
-
-def _is_whole(path: Path, recorded: Mapping[str, Any] | None) -> bool:
-    try:
-        return recorded is not None and path.stat().st_size == recorded["bytes"]
-    except OSError:
-        return False
 
 
 def _frame_memory(fixed: Grid, moving: Grid, inverse: bool) -> int:

@@ -11,14 +11,13 @@ from iterreg.errors import InputError
 
 if TYPE_CHECKING:
     from iterreg.batch.plan import Plan, Settings
-    from iterreg.batch.runfolder import RunFolder
     from iterreg.dataset.base import Dataset
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.runs import RunFolder
 
-__all__ = ["add_batch_arguments", "parse_bytes", "plan_from"]
+__all__ = ["add_batch_arguments", "out_of", "parse_bytes", "plan_from"]
 
 DEFAULT_METHOD = "syn"
-DEFAULT_OUT = Path("iterreg-run")
 
 
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +27,9 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"repeat for several; default {DEFAULT_METHOD}; `iterreg methods` lists them",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--out", type=Path, default=DEFAULT_OUT, help=f"run folder (default {DEFAULT_OUT})"
-    )
+        "-o", "--out", type=Path,
+        help="run folder, of one data set (default: iterreg-run-NAME, by the data set's name)",
+    )  # fmt: skip
     group = parser.add_argument_group("resources")
     group.add_argument(
         "--cores", type=_positive, default=0, help="cores to use (default: all this process has)"
@@ -58,6 +58,14 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         "--cold", action="store_true",
         help="a fresh interpreter per job, so that its times include the engine's import",
     )  # fmt: skip
+
+
+def out_of(args: argparse.Namespace, dataset: Dataset) -> Path:
+    """The run folder: the one that is named, else one called after the data set."""
+    if args.out is not None:
+        return Path(args.out)
+    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in dataset.name)
+    return Path(f"iterreg-run-{safe[:100]}")
 
 
 def settings_from(args: argparse.Namespace) -> Settings:

@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from iterreg.cli.batch_options import add_batch_arguments, plan_from
+from iterreg.cli.batch_options import add_batch_arguments, out_of, plan_from
 from iterreg.cli.commands import Subparsers
 from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
 from iterreg.words import count
@@ -31,11 +31,11 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iterreg.batch.runfolder import RunFolder
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.runs import RunFolder
 
     dataset = dataset_from(args)
-    folder, digests = RunFolder(args.out), FileDigests()
+    folder, digests = RunFolder(out_of(args, dataset)), FileDigests()
     folder.check()
     digests.load(folder.digests)
     plan = plan_from(args, dataset, folder, digests)

@@ -47,12 +47,12 @@ def run(args: argparse.Namespace) -> int:
     from iterreg.batch.arms import parse_arm
     from iterreg.batch.plan import Settings, make_plan
     from iterreg.batch.prepare import write_dataset, write_prepared
-    from iterreg.batch.runfolder import RunFolder
     from iterreg.cli.batch_options import refuse_findings
     from iterreg.cli.run import close, execute
     from iterreg.dataset.atlas import pairs_with_atlas, scans_of_files
     from iterreg.io.challenge import read_field
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.runs import RunFolder
     from iterreg.volume import read_grid
 
     scans = _raw_scans(args)

@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from iterreg.errors import InputError
 from iterreg.words import did_you_mean
 
-__all__ = ["Dataset", "Kind", "Pair", "Scan"]
+__all__ = ["Dataset", "Kind", "Opened", "Pair", "Scan"]
 
 _LISTED = 12
 
@@ -95,6 +95,22 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """How a data set was opened: with these, `iterreg.dataset.open_dataset` opens it again.
+
+    Attributes
+    ----------
+    sources
+        The files or the folder, absolute.
+    options
+        The options that were given, paths absolute.
+    """
+
+    sources: tuple[Path, ...]
+    options: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A list of pairs with what the data set promises about them.
 
@@ -114,8 +130,7 @@ class Dataset:
     notes
         What the reader of the data set should know about how it was read, one sentence each.
     opened
-        The arguments of `iterreg.dataset.open_dataset` that give the whole data set again, as JSON holds
-        them; empty when it was made in another way.
+        How it was opened; None when it was put together by other means.
     """
 
     name: str
@@ -123,7 +138,7 @@ class Dataset:
     source: Path
     promised_shape: tuple[int, int, int] | None = None
     notes: tuple[str, ...] = field(default=())
-    opened: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    opened: Opened | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pairs", _told_apart(self.pairs))

@@ -9,7 +9,7 @@ from typing import Any
 
 from iterreg.dataset import bids
 from iterreg.dataset.atlas import AtlasRole, pairs_with_atlas, scans_of_files
-from iterreg.dataset.base import Dataset, Scan
+from iterreg.dataset.base import Dataset, Opened, Scan
 from iterreg.dataset.csv_pairs import read_csv
 from iterreg.dataset.files import pair_of_files
 from iterreg.dataset.folder import scans_of_folder
@@ -19,7 +19,7 @@ from iterreg.dataset.paths import absolute, is_image
 from iterreg.dataset.tasks import by_modality
 from iterreg.errors import InputError
 
-__all__ = ["open_dataset", "reopen"]
+__all__ = ["open_dataset"]
 
 
 def open_dataset(
@@ -77,39 +77,20 @@ def open_dataset(
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
     paths = [absolute(one) for one in sources]
-    given = {
+    given: dict[str, Any] = {
         "root": root, "split": split, "modality": modality, "suffix": suffix, "labels_suffix": labels_suffix,
         "pairs_of": pairs_of, "limit": limit,
     }  # fmt: skip
     dataset = _open(paths, given) if atlas is None else _with_atlas(paths, given, atlas, atlas_role)
-    if atlas is not None:
-        given |= {"atlas": str(absolute(atlas)), "atlas_role": atlas_role}
     if root is not None:
         given["root"] = str(absolute(root))
-    asked = {name: value for name, value in given.items() if value is not None}
-    return replace(dataset, opened={"source": [str(path) for path in paths], **asked})
-
-
-def reopen(record: Mapping[str, Any]) -> Dataset:
-    """Open again what a run records of its data set: how it was opened, or at least where it lies.
-
-    Parameters
-    ----------
-    record
-        ``{"source": …, "opened": `Dataset.opened`}``; older runs have no ``opened``.
-
-    Raises
-    ------
-    InputError
-        As `open_dataset`.
-    """
-    opened = record.get("opened") or {"source": record["source"]}
-    try:
-        return open_dataset(**opened)
-    except TypeError as error:
-        raise InputError(
-            f"{record['source']}: it is recorded in a way that is not understood ({error})"
-        ) from None
+    if atlas is not None:
+        given["atlas"] = str(absolute(atlas))
+        given["atlas_role"] = atlas_role if atlas_role != "moving" else None
+    options = {name: value for name, value in given.items() if value is not None}
+    # A folder and the json that describes it are one data set.
+    opened = (dataset.source,) if len(paths) == 1 and atlas is None else tuple(paths)
+    return replace(dataset, opened=Opened(opened, options))
 
 
 def _open(paths: Sequence[Path], given: Mapping[str, Any]) -> Dataset:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iterreg.dataset import open_dataset, reopen
+from iterreg.dataset import open_dataset
 from iterreg.dataset.bids import is_bids, scans_of_bids
 from iterreg.errors import InputError
 
@@ -197,8 +197,6 @@ def test_an_atlas_and_the_subjects_of_a_bids_folder(raw: Path) -> None:
 
 def test_how_it_was_opened_opens_it_again(raw: Path) -> None:
     dataset = open_dataset(raw, suffix="T1w,FLAIR", labels_suffix="manual/dseg", pairs_of="7:3")
-    record = json.loads(json.dumps({"source": str(raw), "opened": dataset.opened}))
-    assert reopen(record) == dataset
-    assert reopen({"source": str(raw)}) == open_dataset(raw)
-    with pytest.raises(InputError, match="not understood"):
-        reopen({"source": str(raw), "opened": {"source": str(raw), "colour": "red"}})
+    assert dataset.opened is not None
+    options = json.loads(json.dumps(dataset.opened.options))
+    assert open_dataset(dataset.opened.sources, **options) == dataset

@@ -224,7 +224,7 @@ def test_refusals(write_run, tmp_path: Path) -> None:
         ([str(words)], "DSC is 'high', not a number"),
         ([str(none)], "not one case has a number"),
         ([f"a={good}", f"a={good}"], "two runs are called 'a'"),
-        ([f"={good}"], "NAME=SCORES"),
+        ([f"={good}"], "NAME=PATH"),
         (["published:nowhere"], "there is no published table 'nowhere'"),
         ([str(tmp_path / "broken.json")], "cannot be read as json"),
         ([str(tmp_path / "other.json")], "not in the evaluators' form"),
