@@ -20,7 +20,7 @@ def add_parser(subparsers: Subparsers) -> None:
         epilog="Exit code: 0 all done, 2 some failed, or are not what was asked for any more, 3 some are "
         "missing or running.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("run", type=Path, metavar="RUN[/ARM]", help="run folder, or an arm in it")
     parser.add_argument("--verify", action="store_true", help="read every file again and compare its digest")
     parser.add_argument(
         "--log", metavar="ARM/PAIR", help="print the log of one job, e.g. syn-cheap/1000_1001"
@@ -29,11 +29,14 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from iterreg.errors import InputError
-    from iterreg.runs import RunFolder
+    from iterreg.runs import open_results
     from iterreg.runs.survey import survey
 
-    folder = RunFolder(args.run)
-    record = folder.read()
+    opened = open_results(args.run)
+    if opened.run is None:
+        raise InputError(f"{args.run}: is not a run folder (it has no run.json), and no arm of one")
+    folder, record = opened.run.folder, opened.run.record
+    arms = [method.name for method in opened.methods]
     if args.log:
         arm, _, pair = args.log.partition("/")
         log = folder.arm(arm).job(pair).log
@@ -41,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{log}: there is no such log; name a job as ARM/PAIR")
         print(log.read_text(errors="replace"), end="")
         return 0
-    entries = survey(folder, record, verify=args.verify)
-    print(f"{args.run}: {record.dataset.name}, {len(record.pairs)} pairs, {len(record.arms)} arms")
-    width = max(map(len, record.arms), default=0)
-    for arm in record.arms:
+    entries = survey(folder, record, arms=arms, verify=args.verify)
+    print(f"{args.run}: {record.dataset.name}, {len(record.pairs)} pairs, {len(arms)} arms")
+    width = max(map(len, arms), default=0)
+    for arm in arms:
         states = Counter(entry.state for entry in entries if entry.arm == arm)
         print(f"  {arm:{width}}  " + ", ".join(f"{count} {state}" for state, count in states.items()))
     for entry in entries:

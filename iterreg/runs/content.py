@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from iterreg.errors import InputError
 
@@ -56,9 +56,10 @@ class Content:
         InputError
             If it is missing or of another type.
         """
-        if key not in self:
+        value = self.get(key, kind)
+        if value is None:
             raise InputError(f"{self.where}: has no {key!r}")
-        return self._of(key, kind)
+        return value
 
     def get(self, key: str, kind: type[_T]) -> _T | None:
         """The value of a key; None when it is missing or null.
@@ -68,7 +69,12 @@ class Content:
         InputError
             If it is of another type.
         """
-        return self._of(key, kind) if key in self else None
+        value: Any = self._values.get(key)
+        if value is None or type(value) is kind:  # as good as always, and a run has thousands of statuses
+            return cast(_T | None, value)
+        if isinstance(value, int) and kind is float and not isinstance(value, bool):
+            return cast(_T, value)
+        raise InputError(f"{self.where}: {key!r} is {_shown(value)}, not {_WORDS[kind]}")
 
     def text(self, key: str) -> str:
         """A text, ``""`` when it is missing."""
@@ -128,13 +134,6 @@ class Content:
                 "use the iterreg that wrote it, or start a new run"
             )
         return found
-
-    def _of(self, key: str, kind: type[_T]) -> _T:
-        value = self._values[key]
-        fits = isinstance(value, int | float if kind is float else kind)
-        if not fits or isinstance(value, bool):
-            raise InputError(f"{self.where}: {key!r} is {_shown(value)}, not {_WORDS[kind]}")
-        return value  # type: ignore[no-any-return]
 
 
 def read_content(path: Path) -> Content:

@@ -164,17 +164,15 @@ class OpenedResults:
         What is there by method; of a run, its arms, begun or not.
     notes
         What could not be read and is left out, one sentence each.
+    run
+        The run that it is, or is a part of.
     """
 
     path: Path
     kind: Kind
     methods: tuple[MethodResults, ...]
     notes: tuple[str, ...] = ()
-
-    @property
-    def run(self) -> Run | None:
-        """The run that it is, or is a part of."""
-        return next((one.run for one in self.methods if one.run is not None), None)
+    run: Run | None = None
 
     def only(self, arm: str | None = None) -> MethodResults:
         """The one method whose fields are meant.
@@ -265,7 +263,7 @@ def scores_beside(fields: Path) -> Path:
 def _open_run(folder: RunFolder) -> OpenedResults:
     run = Run(folder, folder.read())
     methods = tuple(_method(folder.arm(name), run) for name in run.record.arms)
-    return OpenedResults(folder.path, "run", methods, run.record.problems)
+    return OpenedResults(folder.path, "run", methods, run.record.problems, run)
 
 
 def _method(arm: ArmFolder, run: Run | None) -> MethodResults:
@@ -284,9 +282,9 @@ def _as_arm(path: Path) -> OpenedResults | None:
     known = run is not None and folder.resolve().name in run.record.arms
     if not known and not (folder / "fields").is_dir():
         return None
-    method = _method(ArmFolder(folder), run if known else None)
-    notes = run.record.problems if run is not None and known else ()
-    return OpenedResults(path, "arm", (method,), notes)
+    run = run if known else None
+    notes = run.record.problems if run is not None else ()
+    return OpenedResults(path, "arm", (_method(ArmFolder(folder), run),), notes, run)
 
 
 def _evaluated(path: Path) -> MethodResults:
@@ -302,9 +300,7 @@ def _evaluated(path: Path) -> MethodResults:
 def _name_of(path: Path) -> str:
     path = path.resolve()
     if path.is_file():
-        if path.name == "pairs.csv":
-            return replace(open_results(path.parent), path=path)
-        if path.name not in ("pairs.csv", "metrics.json"):
+        if path.name != "metrics.json":
             return path.name.removesuffix(path.suffix)
         path = path.parent
     return path.parent.name if path.name == "scores" else path.name.removesuffix("-scores")

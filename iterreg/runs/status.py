@@ -176,7 +176,7 @@ class JobStatus:
             Naming the file and the key that is not as it should be, or a version that is not known.
         """
         content.known_format()
-        given: dict[str, Any] = {key: content.text(key) for key in _TEXTS}
+        given: dict[str, Any] = {key: content.get(key, str) or "" for key in _TEXTS}
         given |= {key: content.get(key, int) for key in _WHOLE}
         given |= {key: content.get(key, float) for key in _NUMBERS}
         masks = content.get("masks", list)

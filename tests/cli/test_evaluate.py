@@ -268,4 +268,4 @@ def test_refusals(
 def test_no_folder_of_fields(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(dataset.parent / "fields")
     assert evaluate(dataset) == 1
-    assert "there is no such folder" in capsys.readouterr().err
+    assert "there is no such file or folder" in capsys.readouterr().err

@@ -97,6 +97,16 @@ def test_status_of_a_finished_run(finished: Path, capsys: pytest.CaptureFixture[
     assert lines == [f"{finished}: pairs, 2 pairs, 1 arms", "  identity  2 done"]
 
 
+def test_status_of_an_arm(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((finished / "run.json").read_text())
+    record["arms"]["later"] = record["arms"]["identity"]
+    (finished / "run.json").write_text(json.dumps(record))
+    assert main(["status", str(finished)]) == 3
+    assert "later     2 missing" in capsys.readouterr().out
+    assert main(["status", str(finished / "identity")]) == 0
+    assert "2 pairs, 1 arms" in capsys.readouterr().out
+
+
 def test_status_proves_what_it_says(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fields, jobs = finished / "identity" / "fields", finished / "identity" / "jobs"
     content = bytearray((fields / "disp_1001_1000.nii.gz").read_bytes())

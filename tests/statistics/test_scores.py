@@ -219,7 +219,7 @@ def test_refusals(write_run, tmp_path: Path) -> None:
     for texts, sentence in [
         ([], "no runs are given"),
         (["nowhere"], "there is no such file or folder"),
-        ([str(tmp_path / "empty")], "holds no scores"),
+        ([str(tmp_path / "empty")], "nor scores .*; it is empty"),
         ([str(twice)], r"line 3: the case 0_0000<--1_0000 is there twice"),
         ([str(words)], "DSC is 'high', not a number"),
         ([str(none)], "not one case has a number"),
