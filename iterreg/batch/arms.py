@@ -91,6 +91,10 @@ class Job:
     ----------
     inverse, momentum
         Whether these are written beside the field.
+    extras
+        What else is (see `iterreg.batch.extras.EXTRAS`): as far as the pair has what they are made of.
+    labels_digest
+        Names the content of the moving label map, where it is warped.
     """
 
     arm: Arm
@@ -99,6 +103,14 @@ class Job:
     masks: MaskUse
     inverse: bool
     momentum: bool = False
+    extras: tuple[str, ...] = ()
+    labels_digest: str = ""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Roles of the files it leaves behind (see `iterreg.runs.status.OUTPUTS`)."""
+        beside = {"inverse": self.inverse, "momentum": self.momentum}
+        return ("field", *(role for role, wanted in beside.items() if wanted), *self.extras)
 
     @property
     def fixed_mask(self) -> Path | None:

@@ -227,8 +227,12 @@ class _Batch:
                 f"{format_bytes(free)} are free, a field may need {format_bytes(planned.output_bytes)}",
                 str(files.arm.fields),
             )
-        files.begin()
-        _start_log(files.log, planned, number)
+        extended = planned.state == "extended"
+        if extended:
+            files.extend()
+        else:
+            files.begin()
+        _start_log(files.log, planned, number, keep=extended)
         try:
             server = self._server(job.arm.method.name)
         except OSError as error:
@@ -246,10 +250,15 @@ class _Batch:
                 "field": str(files.draft(files.field).absolute()),
                 "inverse": str(files.draft(files.inverse).absolute()) if job.inverse else None,
                 "momentum": str(files.draft(files.momentum).absolute()) if job.momentum else None,
+                "extras": {role: str(files.draft(files.outputs[role]).absolute()) for role in job.extras},
+                "labels": str(labels.absolute()) if (labels := job.pair.moving.labels) else None,
+                "labels_digest": job.labels_digest,
             }
+            if extended:
+                payload["field"] = str(files.field.absolute())
             report = supervise(
                 server,
-                "iterreg.batch.work:register_pair",
+                f"iterreg.batch.work:{'extend_pair' if extended else 'register_pair'}",
                 payload,
                 log=files.log.absolute(),
                 timeout=settings.timeout,
@@ -285,6 +294,8 @@ def _line(planned: PlannedJob, report: Report) -> str:
     name, arm = planned.job.pair.name, planned.job.arm.name
     if report.outcome is not Outcome.OK:
         return f"{report.outcome:12s} {arm} {name}: {report.reason}"
+    if planned.state == "extended":
+        return f"ok           {arm} {name}: {', '.join(planned.job.extras)} of the field that was there"
     folding = report.value["folding"] if isinstance(report.value, dict) else {}
     ndv = folding.get("ndv_percent")
     return (
@@ -294,9 +305,9 @@ def _line(planned: PlannedJob, report: Report) -> str:
     )
 
 
-def _start_log(log: Path, planned: PlannedJob, number: int) -> None:
+def _start_log(log: Path, planned: PlannedJob, number: int, *, keep: bool) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    mode = "a" if number > 1 else "w"
+    mode = "a" if keep or number > 1 else "w"
     with log.open(mode) as stream:
         stream.write(f"# iterreg {planned.job.arm.name} {planned.job.pair.case}, attempt {number}, {now}\n")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from iterreg.batch.arms import Arm, Job, MaskUse, versions
+from iterreg.batch.extras import EXTRAS
 from iterreg.dataset.base import Dataset, Pair
 from iterreg.errors import InputError
 from iterreg.jobs.hashing import FileDigests
@@ -53,6 +54,8 @@ class Settings:
         Whether inverse fields are written too.
     momentum
         Whether the methods that have a momentum save it too.
+    extras
+        What else is saved of every pair: roles of `iterreg.batch.extras.EXTRAS`.
     cold
         Start each job in a fresh interpreter instead of a warm engine (for honest timing of a single run).
     scratch
@@ -67,6 +70,7 @@ class Settings:
     masks: MaskUse = "none"
     inverse: bool = False
     momentum: bool = False
+    extras: tuple[str, ...] = ()
     cold: bool = False
     scratch: Path | None = None
 
@@ -80,11 +84,14 @@ class Settings:
         )
 
 
-State = Literal["done", "new", "again", "changed", "refused"]
+State = Literal["done", "new", "again", "changed", "extended", "refused"]
 
 
 _NO_COST = Cost(memory=0, cpu_seconds=0.0)
 _BYTES_PER_VECTOR = 12
+_BYTES_OF_EXTRAS = 16
+_SECONDS_OF_EXTRAS = 1e-6
+"""For each voxel of the fixed grid; measured with all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +102,8 @@ class PlannedJob:
     ----------
     state
         ``done``: its status and hash prove it; ``new``: never run; ``again``: it failed or was cut off;
-        ``changed``: done, but with other parameters, versions or inputs; ``refused``: it cannot run here.
+        ``changed``: done, but with other parameters, versions or inputs; ``extended``: done, but files are
+        wanted that are made of its field; ``refused``: it cannot run here.
     why
         A sentence for every state but done and new.
     output_bytes
@@ -135,7 +143,7 @@ class Plan:
     @property
     def todo(self) -> tuple[PlannedJob, ...]:
         """The jobs that will run."""
-        return self.in_state("new", "again", "changed")
+        return self.in_state("new", "again", "changed", "extended")
 
     @property
     def wall_seconds(self) -> float:
@@ -160,8 +168,9 @@ def make_plan(
     Raises
     ------
     InputError
-        If two arms would share a folder, or two pairs a field's name, or no arm has a momentum to save; if
-        the run is of another data set, or an arm would hold fields of two versions of its parameters.
+        If two arms would share a folder, or two pairs a field's name; if no arm has a momentum, or no pair
+        labels, to save; if the run is of another data set, or an arm would hold fields of two versions of
+        its parameters.
     """
     settings = settings.resolved()
     _refuse_collisions(arms, dataset.pairs)
@@ -175,6 +184,11 @@ def make_plan(
             f"no method of {', '.join(arm.name for arm in arms)} has a momentum to save; "
             "leave out --save-momentum, or add --method lddmm"
         )
+    if "labels" in settings.extras and not any(pair.moving.labels for pair in dataset.pairs):
+        raise InputError(
+            f"{dataset.source}: no moving image has a label map to warp; leave out --save labels, or see "
+            "with iterreg check why none is found"
+        )
     digests = digests or FileDigests()
     look = _Planner(folder, settings, digests, dataset.promised_shape)
     planned = [
@@ -186,6 +200,7 @@ def make_plan(
                 settings.masks,
                 settings.inverse,
                 settings.momentum and saves_momentum(arm.method),
+                tuple(role for role in settings.extras if role != "labels" or pair.moving.labels),
             )
         )
         for arm in arms
@@ -296,19 +311,24 @@ class _Planner:
         try:
             fixed, moving = self._grid(job.pair.fixed.path), self._grid(job.pair.moving.path)
             identity = job.hash(self._digests)
+            if "labels" in job.extras and job.pair.moving.labels:
+                job = replace(job, labels_digest=self._digests(job.pair.moving.labels))
         except InputError as error:
             # What the images would cost can be told before they are there, if their shape is promised.
             grid = self._promised
             cost = self._cost(job.arm, grid, grid) if grid is not None else _NO_COST
             return PlannedJob(job, where, "refused", str(error), cost)
         cost = self._cost(job.arm, fixed, moving)
-        cost = replace(cost, memory=max(cost.memory, _frame_memory(fixed, moving, job.inverse)))
+        frame = _frame_memory(fixed, moving, job.inverse) + _BYTES_OF_EXTRAS * fixed.size * bool(job.extras)
+        cost = replace(cost, memory=max(cost.memory, frame))
         seen = where.status_stamp()
         state, why = progress(where, identity, job)
+        if state == "extended":
+            cost = Cost(memory=frame, cpu_seconds=_SECONDS_OF_EXTRAS * fixed.size)
         if state != "done" and cost.memory > self._settings.memory:
             state, why = "refused", self._refusal(job.arm, cost.memory, fixed, moving)
         files = fixed.size + job.inverse * moving.size + job.momentum * fixed.size
-        size = _BYTES_PER_VECTOR * files
+        size = _BYTES_PER_VECTOR * files + 4 * fixed.size * len(job.extras)
         return PlannedJob(job, where, state, why, cost, identity, size, seen, Outcome.OUT_OF_MEMORY)
 
 
@@ -321,16 +341,20 @@ def progress(where: JobFolder, identity: str, job: Job) -> tuple[State, str]:
         return "again", status.why
     if status.hash != identity:
         return "changed", "it was done with other parameters, versions or inputs"
-    wanted = {"field": True, "inverse": job.inverse, "momentum": job.momentum}
-    for role, path in where.outputs.items():
-        if not wanted[role]:
-            continue
+    lacking = []
+    for role in job.outputs:
         written = status.files.get(role)
-        if written is None or damage(path, written, verify=False):
+        path = where.outputs[role]
+        stale = role == "labels" and written is not None and written.facts.get("of") != job.labels_digest
+        if stale or written is None or damage(path, written, verify=False):
             if role == "field":
                 return "again", f"{path.name} is missing or not the file that was written"
-            return "again", f"its {role}{' field' if role == 'inverse' else ''} is wanted too"
-    return "done", ""
+            lacking.append(role)
+    if not lacking:
+        return "done", ""
+    first = {"inverse": "inverse field", **EXTRAS}.get(lacking[0], lacking[0])
+    why = f"its {first} is wanted too"
+    return ("extended" if all(role in EXTRAS for role in lacking) else "again"), why
 
 
 def _frame_memory(fixed: Grid, moving: Grid, inverse: bool) -> int:

@@ -20,7 +20,7 @@ from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome, Report
 from iterreg.jobs.resources import available_cores
 from iterreg.runs import JobStatus, RunFolder, RunRecord, Sidecar
-from iterreg.runs.content import Content
+from iterreg.runs.content import Content, read_content
 from iterreg.runs.record import Command, DatasetRecord
 from iterreg.runs.status import OUTPUTS, Attempt, Folding, WrittenFile
 
@@ -105,6 +105,8 @@ def write_job_record(
         If the run folder cannot be written.
     """
     job, report = planned.job, attempts[-1]
+    if planned.state == "extended":
+        return _extend(planned, report)
     status = JobStatus(
         outcome=report.outcome,
         reason=report.reason,
@@ -131,7 +133,7 @@ def write_job_record(
         facts = Content(report.value, f"the result of {job.pair.name}")
         status = replace(
             status,
-            files={role: WrittenFile.from_json(facts.inner(role)) for role in OUTPUTS if role in facts},
+            files=_files(facts),
             folding=Folding.from_json(facts.inner("folding")) if "folding" in facts else None,
             seconds=facts.values("seconds"),
         )
@@ -139,6 +141,25 @@ def write_job_record(
     else:
         planned.folder.discard()
     planned.folder.write_status(status)
+    return status
+
+
+def _files(facts: Content) -> dict[str, WrittenFile]:
+    return {role: WrittenFile.from_json(facts.inner(role)) for role in OUTPUTS if role in facts}
+
+
+def _extend(planned: PlannedJob, report: Report) -> JobStatus:
+    """Record files that were made of a verified field; where that failed, the field stays as it was."""
+    folder = planned.folder
+    before = folder.read_status()
+    assert before is not None
+    if report.outcome is not Outcome.OK:
+        folder.discard()
+        return before
+    facts = Content(report.value, f"the result of {planned.job.pair.name}")
+    status = replace(before, files={**before.files, **_files(facts)})
+    folder.finish(replace(Sidecar.from_json(read_content(folder.sidecar)), status=status))
+    folder.write_status(status)
     return status
 
 

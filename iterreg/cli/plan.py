@@ -63,7 +63,8 @@ def print_plan(plan: Plan) -> None:
             f"{states[state]} {word}"
             for state, word in (
                 ("done", "done"), ("new", "to do"), ("again", "to do again"),
-                ("changed", "done with other settings, to do again"), ("refused", "cannot run"),
+                ("changed", "done with other settings, to do again"),
+                ("extended", "done, to be given more files"), ("refused", "cannot run"),
             )
             if states[state]
         ]  # fmt: skip

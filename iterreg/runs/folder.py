@@ -12,6 +12,9 @@
         fields/disp_FIX_MOV.nii.gz  in the challenge's format, with a .json sidecar each
         inverse/disp_FIX_MOV.nii.gz on request: moving -> fixed, on the moving grid
         momentum/FIX_MOV.npz        on request: what `iterreg lddmm shoot` makes both fields of again
+        warped/warped_FIX_MOV.nii.gz
+                                    on request (--save): the moving image on the fixed grid; so labels/,
+                                    jacobian/ and logjacobian/
         jobs/FIX_MOV/status.json    how it ended, the only proof that a job is done
         jobs/FIX_MOV/log.txt        what the engine printed
         jobs/FIX_MOV/claim-0001     who is working on it now
@@ -38,6 +41,10 @@ from iterreg.runs.record import RunRecord
 from iterreg.runs.status import UNREADABLE, JobStatus, Sidecar
 
 __all__ = ["ArmFolder", "JobFolder", "RunFolder", "read_sidecar", "sidecar_of"]
+
+
+_VOLUMES = ("warped", "labels", "jacobian", "logjacobian")
+"""Roles of outputs that are volumes on the fixed grid."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,12 @@ class JobFolder:
     @property
     def outputs(self) -> dict[str, Path]:
         """Role (see `iterreg.runs.status.OUTPUTS`) -> where that file belongs; the field last."""
-        return {"inverse": self.inverse, "momentum": self.momentum, "field": self.field}
+        return {
+            "inverse": self.inverse,
+            "momentum": self.momentum,
+            **{role: self.arm.path / role / f"{role}_{self.pair}.nii.gz" for role in _VOLUMES},
+            "field": self.field,
+        }
 
     def status_stamp(self) -> int:
         """When the status was written, in ns by the file server's clock; 0 when there is none."""
@@ -122,8 +134,13 @@ class JobFolder:
         """Remove what an attempt has written so far."""
         _remove(self.unfinished)
 
+    def extend(self) -> None:
+        """Make room for files that are made of the verified field; what it proved stays."""
+        self.discard()
+        self.unfinished.mkdir(parents=True)
+
     def finish(self, sidecar: Sidecar) -> None:
-        """Move a verified field, what goes with it, and its sidecar to their places, the field last."""
+        """Move what was written, and its sidecar, to their places, a verified field last."""
         write_json(self.unfinished / self.sidecar.name, sidecar.to_json())
         others = [path for role, path in self.outputs.items() if role != "field"]
         for target in (*others, self.sidecar, self.field):

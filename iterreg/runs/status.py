@@ -11,7 +11,7 @@ from iterreg.runs.content import FORMAT, Content
 
 __all__ = ["OUTPUTS", "UNREADABLE", "Attempt", "Folding", "JobStatus", "Sidecar", "WrittenFile"]
 
-OUTPUTS = ("field", "inverse", "momentum")
+OUTPUTS = ("field", "inverse", "momentum", "warped", "labels", "jacobian", "logjacobian")
 """What a job may leave behind, by role."""
 
 UNREADABLE = "unreadable"
