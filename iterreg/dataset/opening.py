@@ -34,7 +34,7 @@ def _remembered(opener: Callable[_P, Dataset]) -> Callable[_P, Dataset]:
         source: Any = args[0] if args else options["source"]
         sources = [source] if isinstance(source, str | Path) else list(source)
         given: dict[str, Any] = {
-            name: str(absolute(str(value))) if name in ("root", "atlas") else value
+            name: str(absolute(str(value))) if name in ("root", "atlas") or isinstance(value, Path) else value
             for name, value in options.items()
             if name != "source" and value != defaults[name]
         }

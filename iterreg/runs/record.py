@@ -124,8 +124,8 @@ class ArmRecord:
 
     def after(self, before: ArmRecord | None) -> ArmRecord:
         """This record as it follows an earlier one of the same arm."""
-        if before is None:
-            return self
+        if before is None or not any(self.differs_from(before)):
+            return replace(self, earlier=before.earlier if before else ())
         known = (*before.earlier, replace(before, earlier=()))
         mine = (self.version, self.masks)
         return replace(self, earlier=tuple(one for one in known if (one.version, one.masks) != mine))
