@@ -71,7 +71,7 @@ class Content:
         """
         value: Any = self._values.get(key)
         if value is None or type(value) is kind:  # as good as always, and a run has thousands of statuses
-            return cast(_T | None, value)
+            return value
         if isinstance(value, int) and kind is float and not isinstance(value, bool):
             return cast(_T, value)
         raise InputError(f"{self.where}: {key!r} is {_shown(value)}, not {_WORDS[kind]}")

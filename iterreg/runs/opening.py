@@ -20,7 +20,6 @@ __all__ = [
     "MethodResults",
     "OpenedResults",
     "dataset_of",
-    "distinct",
     "named",
     "open_named",
     "open_results",
@@ -356,17 +355,11 @@ def open_named(texts: Sequence[str]) -> tuple[list[MethodResults], list[str]]:
             found.append(replace(one, name=_speakable(own or one.name)))
     if not found:
         raise InputError(f"{', '.join(texts)}: nothing has been registered there yet, so nothing to report")
-    return distinct(found), list(dict.fromkeys(notes))
+    return _distinct(found), list(dict.fromkeys(notes))
 
 
-def distinct(methods: list[MethodResults]) -> list[MethodResults]:
-    """The methods as they are.
-
-    Raises
-    ------
-    InputError
-        If two have one name.
-    """
+def _distinct(methods: list[MethodResults]) -> list[MethodResults]:
+    """The methods as they are; refused when two have one name."""
     places: dict[str, Path] = {}
     for one in methods:
         if one.name in places:

@@ -129,8 +129,8 @@ class ArmRecord:
 
     def after(self, before: ArmRecord | None) -> ArmRecord:
         """This record as it follows an earlier one of the same arm."""
-        if before is None:
-            return self
+        if before is None or not any(self.differs_from(before)):
+            return replace(self, earlier=before.earlier if before else ())
         known = (*before.earlier, replace(before, earlier=()))
         mine = (self.version, self.masks)
         return replace(self, earlier=tuple(one for one in known if (one.version, one.masks) != mine))
@@ -323,7 +323,7 @@ class RunRecord:
         dataset = DatasetRecord.from_json(content.inner("dataset"))
         problems: list[str] = []
         arms = Content(content.values("arms"), f"{content.where}: arms")
-        read_pair = _earlier_pairs(dataset) if version == 1 else _pair_from_json
+        read_pair = _earlier_pairs(dataset) if version == 1 else _pairs_of(content, problems)
         return cls(
             dataset,
             tuple(_sound(content.get("pairs", list) or [], f"{content.where}: pair", read_pair, problems)),
@@ -351,7 +351,7 @@ class RunRecord:
             "dataset": self.dataset.to_json(),
             "arms": {name: arm.to_json() for name, arm in self.arms.items()},
             "commands": [one.to_json() for one in self.commands],
-            "pairs": [_pair_to_json(pair) for pair in self.pairs],
+            **_pairs_to_json(self.pairs),
         }
 
 
@@ -381,14 +381,20 @@ def _sound(
 _COMPANIONS = ("labels", "landmarks", "mask")
 
 
-def _pair_to_json(pair: Pair) -> dict[str, Any]:
-    return {
-        "name": pair.name,
-        "case": pair.case,
-        "task": pair.task,
-        "fixed": _scan_to_json(pair.fixed),
-        "moving": _scan_to_json(pair.moving),
-    }
+def _pairs_to_json(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Every scan once, and the pairs with the numbers of theirs: thousands of pairs share some hundreds."""
+    numbers: dict[Scan, int] = {}
+    listed = [
+        {
+            "name": pair.name,
+            "case": pair.case,
+            "task": pair.task,
+            "fixed": numbers.setdefault(pair.fixed, len(numbers)),
+            "moving": numbers.setdefault(pair.moving, len(numbers)),
+        }
+        for pair in pairs
+    ]
+    return {"scans": [_scan_to_json(scan) for scan in numbers], "pairs": listed}
 
 
 def _scan_to_json(scan: Scan) -> dict[str, Any]:
@@ -401,9 +407,24 @@ def _scan_to_json(scan: Scan) -> dict[str, Any]:
     }
 
 
-def _pair_from_json(content: Content) -> Pair:
-    pair = Pair(_scan(content.inner("fixed")), _scan(content.inner("moving")), content.text("task"))
-    return _called(pair, content)
+def _pairs_of(record: Content, problems: list[str]) -> Callable[[Content], Pair]:
+    """Reader of pairs, which name their scans by numbers."""
+    scans: list[Scan | None] = []
+    for one in record.get("scans", list) or []:
+        sound = _sound([one], f"{record.where}: scan {len(scans)}", _scan, problems)
+        scans.append(next(sound, None))
+
+    def read(content: Content) -> Pair:
+        ends = []
+        for side in ("fixed", "moving"):
+            number = content.need(side, int)
+            scan = scans[number] if 0 <= number < len(scans) else None
+            if scan is None:
+                raise InputError(f"{content.where}: {side!r} is scan {number}, which is not there")
+            ends.append(scan)
+        return _called(Pair(ends[0], ends[1], content.text("task")), content)
+
+    return read
 
 
 def _called(pair: Pair, content: Content) -> Pair:

@@ -18,6 +18,8 @@ from iterreg.evaluation.fields import find_field, find_reverse
 from iterreg.evaluation.folder import evaluate_folder
 from iterreg.evaluation.protocols import PROTOCOLS, protocol_named
 from iterreg.evaluation.protocols.config import configs_beside, measures_by_configs, read_config
+from iterreg.evaluation.rules import choose_rules
+from iterreg.runs.opening import MethodResults
 
 
 def pair(fixed: str, moving: str, **companions: Any) -> Pair:
@@ -146,7 +148,9 @@ def test_a_short_name_that_several_pairs_share_means_the_one_that_is_scored(tmp_
         nib.save(nib.Nifti1Image(np.eye(4, dtype=np.uint8)[..., None].repeat(4, 2), np.eye(4)), image.path)
     for name in ("disp_1_2", "disp_2_1"):
         nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 3), np.float32), np.eye(4)), tmp_path / f"{name}.nii.gz")
-    whole = evaluate_folder(tmp_path, dataset, rules, tmp_path / "whole")
+    theirs = MethodResults("theirs", tmp_path / "scores", tmp_path)
+    whole = evaluate_folder(theirs, dataset, choose_rules(dataset), tmp_path / "whole", workers=1)
     assert [record.field for record in whole] == [None, None]
-    one = evaluate_folder(tmp_path, dataset.select(tasks=["T2w"]), rules, tmp_path / "one")
+    t2w_alone = dataset.select(tasks=["T2w"])
+    one = evaluate_folder(theirs, t2w_alone, choose_rules(t2w_alone), tmp_path / "one", workers=1)
     assert [record.field for record in one] == [tmp_path / "disp_1_2.nii.gz"]

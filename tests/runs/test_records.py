@@ -117,18 +117,21 @@ def test_wrong_types_are_an_end_that_proves_nothing_and_says_why(
 def test_one_bad_entry_of_a_record_costs_that_entry(tmp_path: Path) -> None:
     record = RunRecord(
         DatasetRecord("few", tmp_path / "few.csv"),
-        (pair(1, tmp_path), pair(2, tmp_path), pair(3, tmp_path)),
+        (pair(1, tmp_path), pair(2, tmp_path), pair(3, tmp_path), pair(4, tmp_path)),
         {"syn": ArmRecord("syn"), "lddmm": ArmRecord("lddmm")},
     ).to_json()
-    record["pairs"][1]["fixed"]["path"] = "a\0b"
+    record["scans"][2]["path"] = "a\0b"
+    record["pairs"][2]["moving"] = "ref"
     record["arms"]["syn"]["seed"] = "one"
     record["arms"]["../../etc"] = {"method": "syn"}
     record["commands"] = ["iterreg run"]
     found = RunRecord.from_json(through_json(record))
-    assert [one.name for one in found.pairs] == [pair(1, tmp_path).name, pair(3, tmp_path).name]
+    assert [one.name for one in found.pairs] == [pair(1, tmp_path).name, pair(4, tmp_path).name]
     assert list(found.arms) == ["lddmm"]
-    assert len(found.problems) == 4
-    assert any("pair 2: fixed: 'path' is 'a\\x00b', which no path can be" in one for one in found.problems)
+    assert len(found.problems) == 6
+    assert any("scan 2: 'path' is 'a\\x00b', which no path can be" in one for one in found.problems)
+    assert any("pair 2: 'fixed' is scan 2, which is not there" in one for one in found.problems)
+    assert any("pair 3: 'moving' is \"ref\", not a whole number" in one for one in found.problems)
     assert any("arm syn: 'seed' is \"one\", not a whole number" in one for one in found.problems)
 
 
