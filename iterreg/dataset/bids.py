@@ -180,22 +180,25 @@ def scans_of_bids(
     return scans, (*notes, *said)
 
 
-def with_tasks(pairs: Sequence[Pair]) -> list[Pair]:
+def with_tasks(pairs: Iterable[Pair], scans: Sequence[Scan]) -> list[Pair]:
     """The pairs with tasks for what differs: contrasts, and whether two scans are of one subject.
 
-    ``T1w``, ``T1w-T2w`` (fixed-moving) where there are several contrasts; ``within-subject`` and
-    ``between-subjects`` where some subject is paired with itself; both words where both apply.
+    ``T1w``, ``T1w-T2w`` (fixed-moving) where the scans are of several contrasts; ``within-subject`` and
+    ``between-subjects`` where a subject has several; both words where both apply. All scans decide, so that
+    a pair's task does not depend on which others are chosen.
     """
-    contrasts = [dict.fromkeys((_contrast(pair.fixed), _contrast(pair.moving))) for pair in pairs]
-    people = [_person(pair.fixed) == _person(pair.moving) for pair in pairs]
-    tasks: list[list[str]] = [[] for _ in pairs]
-    if len({tuple(one) for one in contrasts}) > 1:
-        for task, contrast in zip(tasks, contrasts, strict=True):
-            task.append("-".join(contrast))
-    if any(people):
-        for task, same in zip(tasks, people, strict=True):
-            task.append("within-subject" if same else "between-subjects")
-    return [replace(pair, task=" ".join(task)) for pair, task in zip(pairs, tasks, strict=True)]
+    several_contrasts = len({_contrast(scan) for scan in scans}) > 1
+    several_scans = len({_person(scan) for scan in scans}) < len(scans)
+
+    def task(pair: Pair) -> str:
+        contrasts = dict.fromkeys((_contrast(pair.fixed), _contrast(pair.moving)))
+        within = _person(pair.fixed) == _person(pair.moving)
+        return " ".join(
+            ["-".join(contrasts)] * several_contrasts
+            + ["within-subject" if within else "between-subjects"] * several_scans
+        )
+
+    return [replace(pair, task=task(pair)) for pair in pairs]
 
 
 def _contrast(scan: Scan) -> str:

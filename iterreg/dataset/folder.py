@@ -61,7 +61,11 @@ def scans_of_folder(
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; check the path")
     reader = ScanReader(folder)
-    files = {stem(path): path for path in images_in(folder)}
+    files: dict[str, Path] = {}
+    for path in images_in(folder):
+        other = files.setdefault(stem(path), path)
+        if other != path:
+            raise InputError(f"{folder}: {other.name} and {path.name} have one name; remove one of them")
     beginnings = _beginnings(files)
     labels: dict[Path, list[Found]] = {}
     masks: dict[Path, Path] = {}
@@ -74,7 +78,7 @@ def scans_of_folder(
         elif not owners:
             kept.append(path)
         for owner in owners:
-            if _MASK.search(name):
+            if kind != labels_suffix and _MASK.search(name):
                 masks[files[owner]] = path
             else:
                 labels.setdefault(files[owner], []).append(Found(path, kind))

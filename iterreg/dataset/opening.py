@@ -108,7 +108,7 @@ def _open(paths: Sequence[Path], given: Mapping[str, Any]) -> Dataset:
     if len(found.scans) < 2:
         raise InputError(f"{path}: holds one image only, {found.scans[0].path.name}; a pair needs two")
     pairs = pairs_of_scans(found.scans, given["pairs_of"] or "all", limit=given["limit"])
-    pairs = bids.with_tasks(pairs) if found.is_bids else by_modality(pairs)
+    pairs = bids.with_tasks(pairs, found.scans) if found.is_bids else by_modality(pairs)
     name = path.parent.name if path.name.startswith("images") else path.name
     return Dataset(name, tuple(pairs), path, notes=found.notes)
 

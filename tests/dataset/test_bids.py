@@ -69,11 +69,11 @@ def test_other_contrasts_and_several(raw: Path) -> None:
         open_dataset(raw, suffix="T1w,T1w")
 
 
-def test_names_do_not_depend_on_the_pairs_that_are_drawn(raw: Path) -> None:
-    everything = {pair.case: pair.name for pair in open_dataset(raw, suffix="T1w,FLAIR").pairs}
-    for which in ("ring", "5", "5:2"):
+def test_names_and_tasks_do_not_depend_on_the_pairs_that_are_drawn(raw: Path) -> None:
+    everything = {pair.case: (pair.name, pair.task) for pair in open_dataset(raw, suffix="T1w,FLAIR").pairs}
+    for which in ("ring", "1", "5", "5:2"):
         some = open_dataset(raw, suffix="T1w,FLAIR", pairs_of=which).pairs
-        assert {pair.case: pair.name for pair in some}.items() <= everything.items()
+        assert {pair.case: (pair.name, pair.task) for pair in some}.items() <= everything.items()
 
 
 def test_sessions_and_runs_are_scans_of_their_own(tmp_path: Path) -> None:

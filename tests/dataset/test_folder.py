@@ -66,6 +66,17 @@ def test_a_suffix_chooses_images_and_shortens_their_ids(tmp_path: Path) -> None:
         scans_of_folder(tmp_path, suffix="T1w", labels_suffix="parc")
 
 
+def test_masks_that_are_asked_for_are_the_label_maps(tmp_path: Path) -> None:
+    scans, _ = scans_of_folder(make(tmp_path, "a", "a_mask", "b", "b_mask"), labels_suffix="_mask")
+    assert summary(scans) == {"a": ("a_mask", None), "b": ("b_mask", None)}
+
+
+def test_one_image_in_two_files_is_refused(tmp_path: Path) -> None:
+    (make(tmp_path, "a", "b") / "a.nii").touch()
+    with pytest.raises(InputError, match=r"a\.nii and a\.nii\.gz have one name; remove one"):
+        scans_of_folder(tmp_path)
+
+
 def test_two_kinds_of_label_maps_are_to_be_chosen_from(tmp_path: Path) -> None:
     make(tmp_path, "a", "a_seg", "a_aseg", "b", "b_seg", "b_aseg")
     scans, notes = scans_of_folder(tmp_path)
