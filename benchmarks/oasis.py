@@ -17,18 +17,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
-from iterreg.batch.runfolder import RunFolder
 from iterreg.dataset import open_dataset
 from iterreg.evaluation.scores import score_folder
+from iterreg.runs import RunFolder, Sidecar
+from iterreg.runs.folder import read_sidecar
 
 HERE = Path(__file__).resolve().parent
 FIRST = "1000_1001"
@@ -100,12 +99,12 @@ def report(source: Path, out: Path, results: Path) -> None:
     dataset = open_dataset([source])
     folder = RunFolder(out)
     rows = _earlier_rows(results / "oasis.csv")
-    for name in folder.read()["arms"]:
+    for name in folder.read().arms:
         place = folder.arm(name)
         scores = score_folder(place.fields, dataset.pairs, cache=place.path / "scores.json")
-        records = {pair: json.loads(place.job(pair).sidecar.read_text()) for pair in scores}
+        sidecars = [found for pair in scores if (found := read_sidecar(place.job(pair).field)) is not None]
         if scores:
-            rows[name] = _row(name, scores, list(records.values()))
+            rows[name] = _row(name, scores, sidecars)
     ordered = sorted(rows.values(), key=lambda row: _position(str(row["method"])))
     results.mkdir(parents=True, exist_ok=True)
     with (results / "oasis.csv").open("w", newline="") as stream:
@@ -130,9 +129,10 @@ def _position(name: str) -> int:
 
 
 def _row(
-    name: str, scores: Mapping[str, Mapping[str, float]], records: Sequence[Mapping[str, Any]]
+    name: str, scores: Mapping[str, Mapping[str, float]], sidecars: Sequence[Sidecar]
 ) -> dict[str, object]:
-    """One method's means; `records` are the sidecars of the fields that were scored."""
+    """One method's means; `sidecars` are those of the fields that were scored."""
+    records = [one.status for one in sidecars]
     row: dict[str, object] = {"method": name, "pairs": len(scores)}
     row["dice_1000_1001"] = f"{scores[FIRST]['dice']:.4f}" if FIRST in scores else ""
     for key, digits in (
@@ -144,11 +144,11 @@ def _row(
     ):
         known = [score[key] for score in scores.values() if key in score]  # not every data set has landmarks
         row[key] = f"{mean(known):.{digits}f}" if known else ""
-    row["cpu_s"] = f"{mean(record['cpu_seconds'] for record in records):.0f}"
-    row["wall_s"] = f"{mean(record['wall_seconds'] for record in records):.0f}"
-    row["peak_mib"] = f"{max(record['peak_bytes'] for record in records) / 2**20:.0f}"
-    versions = ", ".join(sorted({record["versions"]["iterreg"] for record in records}))
-    row["measured"] = f"{max(record['finished'] for record in records)[:10]} ({versions})"
+    row["cpu_s"] = f"{mean(record.cpu_seconds or 0.0 for record in records):.0f}"
+    row["wall_s"] = f"{mean(record.wall_seconds or 0.0 for record in records):.0f}"
+    row["peak_mib"] = f"{max(record.peak_bytes or 0 for record in records) / 2**20:.0f}"
+    versions = ", ".join(sorted({str(one.versions["iterreg"]) for one in sidecars}))
+    row["measured"] = f"{max(record.finished for record in records)[:10]} ({versions})"
     row["run"] = "this"
     return row
 

@@ -44,6 +44,10 @@ class Arm:
             "versions": versions(self.method),
         }
 
+    def version(self, seed: int) -> str:
+        """Names what every field of the arm must share: method, values, versions and seed."""
+        return digest({**self.identity, "seed": seed})
+
 
 def parse_arm(text: str) -> Arm:
     """Read ``method``, ``method:preset`` or ``method:path/to/file`` (files in sequence joined by ``+``).
@@ -87,6 +91,10 @@ class Job:
     ----------
     inverse, momentum
         Whether these are written beside the field.
+    extras
+        What else is (see `iterreg.batch.extras.EXTRAS`): as far as the pair has what they are made of.
+    labels_digest
+        Names the content of the moving label map, where it is warped.
     """
 
     arm: Arm
@@ -95,6 +103,14 @@ class Job:
     masks: MaskUse
     inverse: bool
     momentum: bool = False
+    extras: tuple[str, ...] = ()
+    labels_digest: str = ""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Roles of the files it leaves behind (see `iterreg.runs.status.OUTPUTS`)."""
+        beside = {"inverse": self.inverse, "momentum": self.momentum}
+        return ("field", *(role for role, wanted in beside.items() if wanted), *self.extras)
 
     @property
     def fixed_mask(self) -> Path | None:
@@ -103,6 +119,12 @@ class Job:
     @property
     def moving_mask(self) -> Path | None:
         return self.pair.moving.mask if self.masks in ("moving", "both") else None
+
+    @property
+    def masks_used(self) -> tuple[str, ...]:
+        """The sides whose masks the similarity is confined to."""
+        sides = {"fixed": self.fixed_mask, "moving": self.moving_mask}
+        return tuple(side for side, mask in sides.items() if mask is not None)
 
     def inputs(self) -> dict[str, Path]:
         """The files whose content shapes the result."""

@@ -19,7 +19,6 @@ from typing import Any, Literal
 from iterreg.batch.plan import Plan, PlannedJob
 from iterreg.batch.plan import progress as progress_of
 from iterreg.batch.records import write_job_record, write_results
-from iterreg.batch.runfolder import RunFolder
 from iterreg.batch.scratch import Scratch
 from iterreg.batch.servers import start_server
 from iterreg.errors import InputError
@@ -32,6 +31,7 @@ from iterreg.jobs.progress import Progress, format_seconds
 from iterreg.jobs.resources import format_bytes
 from iterreg.jobs.supervise import supervise
 from iterreg.jobs.threads import in_threads
+from iterreg.runs import RunFolder
 
 __all__ = ["Summary", "run"]
 
@@ -152,8 +152,8 @@ class _Batch:
     def record_refusals(self) -> None:
         """Give the jobs that could not run a status too, unless an older one says they are done."""
         for planned in self.plan.in_state("refused"):
-            status = planned.folder.read_status() or {}
-            if status.get("outcome") == Outcome.OK or self.stop.is_set():
+            status = planned.folder.read_status()
+            if (status is not None and status.ok) or self.stop.is_set():
                 continue
             with suppress(OSError):
                 claim = take(planned.folder.folder)
@@ -199,11 +199,11 @@ class _Batch:
         """How another process ended the job since it was planned, None when it did not."""
         name, arm = planned.job.pair.name, planned.job.arm.name
         state, why = progress_of(planned.folder, planned.hash, planned.job)
-        status = planned.folder.read_status() or {}
+        status = planned.folder.read_status()
         if state == "done":
             self.progress.end(name, arm, f"done already {arm} {name} (by another process)")
             return "ok"
-        if status and status.get("outcome") != Outcome.OK and status.get("hash") == planned.hash:
+        if status is not None and not status.ok and status.hash == planned.hash:
             self.progress.end(name, arm, f"failed       {arm} {name} (in another process): {why}")
             return "failed"
         return None
@@ -227,8 +227,12 @@ class _Batch:
                 f"{format_bytes(free)} are free, a field may need {format_bytes(planned.output_bytes)}",
                 str(files.arm.fields),
             )
-        files.begin()
-        _start_log(files.log, planned, number)
+        extended = planned.state == "extended"
+        if extended:
+            files.extend()
+        else:
+            files.begin()
+        _start_log(files.log, planned, number, keep=extended)
         try:
             server = self._server(job.arm.method.name)
         except OSError as error:
@@ -246,10 +250,15 @@ class _Batch:
                 "field": str(files.draft(files.field).absolute()),
                 "inverse": str(files.draft(files.inverse).absolute()) if job.inverse else None,
                 "momentum": str(files.draft(files.momentum).absolute()) if job.momentum else None,
+                "extras": {role: str(files.draft(files.outputs[role]).absolute()) for role in job.extras},
+                "labels": str(labels.absolute()) if (labels := job.pair.moving.labels) else None,
+                "labels_digest": job.labels_digest,
             }
+            if extended:
+                payload["field"] = str(files.field.absolute())
             report = supervise(
                 server,
-                "iterreg.batch.work:register_pair",
+                f"iterreg.batch.work:{'extend_pair' if extended else 'register_pair'}",
                 payload,
                 log=files.log.absolute(),
                 timeout=settings.timeout,
@@ -285,6 +294,8 @@ def _line(planned: PlannedJob, report: Report) -> str:
     name, arm = planned.job.pair.name, planned.job.arm.name
     if report.outcome is not Outcome.OK:
         return f"{report.outcome:12s} {arm} {name}: {report.reason}"
+    if planned.state == "extended":
+        return f"ok           {arm} {name}: {', '.join(planned.job.extras)} of the field that was there"
     folding = report.value["folding"] if isinstance(report.value, dict) else {}
     ndv = folding.get("ndv_percent")
     return (
@@ -294,9 +305,9 @@ def _line(planned: PlannedJob, report: Report) -> str:
     )
 
 
-def _start_log(log: Path, planned: PlannedJob, number: int) -> None:
+def _start_log(log: Path, planned: PlannedJob, number: int, *, keep: bool) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    mode = "a" if number > 1 else "w"
+    mode = "a" if keep or number > 1 else "w"
     with log.open(mode) as stream:
         stream.write(f"# iterreg {planned.job.arm.name} {planned.job.pair.case}, attempt {number}, {now}\n")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from iterreg.batch.arms import Arm, Job, MaskUse
-from iterreg.batch.runfolder import JobFolder, RunFolder
+from iterreg.batch.arms import Arm, Job, MaskUse, versions
+from iterreg.batch.extras import EXTRAS
 from iterreg.dataset.base import Dataset, Pair
 from iterreg.errors import InputError
 from iterreg.jobs.hashing import FileDigests
@@ -18,9 +18,20 @@ from iterreg.jobs.outcome import Outcome
 from iterreg.jobs.resources import available_cores, available_memory, format_bytes, total_memory
 from iterreg.methods import presets
 from iterreg.methods.base import Cost, saves_momentum
+from iterreg.runs import ArmRecord, JobFolder, RunFolder, RunRecord
+from iterreg.runs.record import DatasetRecord
+from iterreg.runs.survey import damage
 from iterreg.volume import Grid, read_grid
 
-__all__ = ["Plan", "PlannedJob", "Settings", "make_plan", "progress"]
+__all__ = [
+    "Plan",
+    "PlannedJob",
+    "Settings",
+    "arm_record",
+    "make_plan",
+    "progress",
+    "refuse_other_dataset",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,8 @@ class Settings:
         Whether inverse fields are written too.
     momentum
         Whether the methods that have a momentum save it too.
+    extras
+        What else is saved of every pair: roles of `iterreg.batch.extras.EXTRAS`.
     cold
         Start each job in a fresh interpreter instead of a warm engine (for honest timing of a single run).
     scratch
@@ -57,6 +70,7 @@ class Settings:
     masks: MaskUse = "none"
     inverse: bool = False
     momentum: bool = False
+    extras: tuple[str, ...] = ()
     cold: bool = False
     scratch: Path | None = None
 
@@ -70,11 +84,13 @@ class Settings:
         )
 
 
-State = Literal["done", "new", "again", "changed", "refused"]
+State = Literal["done", "new", "again", "changed", "extended", "refused"]
 
 
 _NO_COST = Cost(memory=0, cpu_seconds=0.0)
 _BYTES_PER_VECTOR = 12
+_SECONDS_OF_EXTRAS = 3e-7
+"""CPU for each voxel of the fixed grid, measured; they take no more memory than the field's check."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +101,8 @@ class PlannedJob:
     ----------
     state
         ``done``: its status and hash prove it; ``new``: never run; ``again``: it failed or was cut off;
-        ``changed``: done, but with other parameters, versions or inputs; ``refused``: it cannot run here.
+        ``changed``: done, but with other parameters, versions or inputs; ``extended``: done, but files are
+        wanted that are made of its field; ``refused``: it cannot run here.
     why
         A sentence for every state but done and new.
     output_bytes
@@ -125,7 +142,7 @@ class Plan:
     @property
     def todo(self) -> tuple[PlannedJob, ...]:
         """The jobs that will run."""
-        return self.in_state("new", "again", "changed")
+        return self.in_state("new", "again", "changed", "extended")
 
     @property
     def wall_seconds(self) -> float:
@@ -150,14 +167,26 @@ def make_plan(
     Raises
     ------
     InputError
-        If two arms would share a folder, or two pairs a field's name, or no arm has a momentum to save.
+        If two arms would share a folder, or two pairs a field's name; if no arm has a momentum, or no pair
+        labels, to save; if the run is of another data set, or an arm would hold fields of two versions of
+        its parameters.
     """
     settings = settings.resolved()
     _refuse_collisions(arms, dataset.pairs)
+    if folder.record.exists():
+        record = folder.read()
+        refuse_other_dataset(record, dataset, folder)
+        for arm in arms:
+            _refuse_two_versions(arm, record, dataset.pairs, folder, settings)
     if settings.momentum and not any(saves_momentum(arm.method) for arm in arms):
         raise InputError(
             f"no method of {', '.join(arm.name for arm in arms)} has a momentum to save; "
             "leave out --save-momentum, or add --method lddmm"
+        )
+    if "labels" in settings.extras and not any(pair.moving.labels for pair in dataset.pairs):
+        raise InputError(
+            f"{dataset.source}: no moving image has a label map to warp; leave out --save labels, or see "
+            "with iterreg check why none is found"
         )
     digests = digests or FileDigests()
     look = _Planner(folder, settings, digests, dataset.promised_shape)
@@ -170,6 +199,7 @@ def make_plan(
                 settings.masks,
                 settings.inverse,
                 settings.momentum and saves_momentum(arm.method),
+                tuple(role for role in settings.extras if role != "labels" or pair.moving.labels),
             )
         )
         for arm in arms
@@ -198,6 +228,65 @@ def _refuse_collisions(arms: Sequence[Arm], pairs: Iterable[Pair]) -> None:
         names.add(pair.name)
 
 
+def arm_record(arm: Arm, settings: Settings) -> ArmRecord:
+    """What ``run.json`` says of an arm."""
+    digests = FileDigests()
+    return ArmRecord(
+        method=arm.method.name,
+        preset=arm.parameters.preset,
+        values=dict(arm.parameters.values),
+        seed=settings.seed,
+        masks=settings.masks,
+        software=versions(arm.method),
+        files={path.name: digests(path) for path in arm.parameters.files},
+        version=arm.version(settings.seed),
+    )
+
+
+def refuse_other_dataset(record: RunRecord, dataset: Dataset, folder: RunFolder) -> None:
+    """A run folder takes one data set: fields of another would overwrite those of equal ids.
+
+    Raises
+    ------
+    InputError
+        If the run is of another data set.
+    """
+    other = DatasetRecord.of(dataset)
+    if not record.dataset.is_same(other):
+        raise InputError(
+            f"{folder.path}: is a run of the data set {record.dataset}, and a run folder takes one; "
+            f"name another folder with --out for {other}"
+        )
+
+
+def _refuse_two_versions(
+    arm: Arm, record: RunRecord, pairs: Iterable[Pair], folder: RunFolder, settings: Settings
+) -> None:
+    """An arm is one method: what it is asked for now must leave no field of its other pairs behind."""
+    before, now = record.arms.get(arm.name), arm_record(arm, settings)
+    if before is None or not any(now.differs_from(before)):
+        return
+    asked = {pair.name for pair in pairs}
+    kept = [
+        job.pair
+        for job in folder.arm(arm.name).jobs()
+        if job.pair not in asked
+        and (status := job.read_status()) is not None
+        and status.ok
+        and not now.made(
+            status if status.version else replace(status, version="unknown"), record.by_name.get(job.pair)
+        )
+    ]
+    if kept:
+        others = f"{', '.join(kept[:3])}{' …' if len(kept) > 3 else ''}"
+        raise InputError(
+            f"{folder.arm(arm.name).path}: would hold two versions of {arm.name}: {len(kept)} of its fields "
+            f"({others}) were made with {'; '.join(now.differs_from(before))}, and they are not among the "
+            "pairs asked for now. Run all pairs to make them again, go on as before, or keep both: give the "
+            "parameter file another name, or another folder with --out"
+        )
+
+
 class _Planner:
     """Looks at one job after another; reads each header, and asks for each arm's identity and costs, once."""
 
@@ -221,19 +310,24 @@ class _Planner:
         try:
             fixed, moving = self._grid(job.pair.fixed.path), self._grid(job.pair.moving.path)
             identity = job.hash(self._digests)
+            if "labels" in job.extras and job.pair.moving.labels:
+                job = replace(job, labels_digest=self._digests(job.pair.moving.labels))
         except InputError as error:
             # What the images would cost can be told before they are there, if their shape is promised.
             grid = self._promised
             cost = self._cost(job.arm, grid, grid) if grid is not None else _NO_COST
             return PlannedJob(job, where, "refused", str(error), cost)
         cost = self._cost(job.arm, fixed, moving)
-        cost = replace(cost, memory=max(cost.memory, _frame_memory(fixed, moving, job.inverse)))
+        frame = _frame_memory(fixed, moving, job.inverse)
+        cost = replace(cost, memory=max(cost.memory, frame))
         seen = where.status_stamp()
         state, why = progress(where, identity, job)
+        if state == "extended":
+            cost = Cost(memory=frame, cpu_seconds=_SECONDS_OF_EXTRAS * fixed.size)
         if state != "done" and cost.memory > self._settings.memory:
             state, why = "refused", self._refusal(job.arm, cost.memory, fixed, moving)
         files = fixed.size + job.inverse * moving.size + job.momentum * fixed.size
-        size = _BYTES_PER_VECTOR * files
+        size = _BYTES_PER_VECTOR * files + 4 * fixed.size * len(job.extras)
         return PlannedJob(job, where, state, why, cost, identity, size, seen, Outcome.OUT_OF_MEMORY)
 
 
@@ -242,24 +336,24 @@ def progress(where: JobFolder, identity: str, job: Job) -> tuple[State, str]:
     status = where.read_status()
     if status is None:
         return ("again", "it was begun but never ended") if where.log.exists() else ("new", "")
-    if status.get("outcome") != Outcome.OK:
-        return "again", f"{status.get('outcome')}: {status.get('reason')}"
-    if status.get("hash") != identity:
+    if not status.ok:
+        return "again", status.why
+    if status.hash != identity:
         return "changed", "it was done with other parameters, versions or inputs"
-    if not _is_whole(where.field, status.get("field")):
-        return "again", f"{where.field.name} is missing or not the file that was written"
-    if job.inverse and not _is_whole(where.inverse, status.get("inverse")):
-        return "again", "its inverse field is wanted too"
-    if job.momentum and not _is_whole(where.momentum, status.get("momentum")):
-        return "again", "its momentum is wanted too"
-    return "done", ""
-
-
-def _is_whole(path: Path, recorded: Mapping[str, Any] | None) -> bool:
-    try:
-        return recorded is not None and path.stat().st_size == recorded["bytes"]
-    except OSError:
-        return False
+    lacking = []
+    for role in job.outputs:
+        written = status.files.get(role)
+        path = where.outputs[role]
+        stale = role == "labels" and written is not None and written.facts.get("of") != job.labels_digest
+        if stale or written is None or damage(path, written, verify=False):
+            if role == "field":
+                return "again", f"{path.name} is missing or not the file that was written"
+            lacking.append(role)
+    if not lacking:
+        return "done", ""
+    first = {"inverse": "inverse field", **EXTRAS}.get(lacking[0], lacking[0])
+    why = f"its {first} is wanted too"
+    return ("extended" if all(role in EXTRAS for role in lacking) else "again"), why
 
 
 def _frame_memory(fixed: Grid, moving: Grid, inverse: bool) -> int:

@@ -8,17 +8,21 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from iterreg.batch.arms import Job, versions
-from iterreg.batch.plan import Plan, PlannedJob
-from iterreg.batch.runfolder import RunFolder
+from iterreg.batch.plan import Plan, PlannedJob, arm_record, refuse_other_dataset
 from iterreg.errors import InputError
-from iterreg.jobs.atomic import write_bytes, write_json, write_text
+from iterreg.jobs.atomic import write_bytes, write_text
 from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome, Report
 from iterreg.jobs.resources import available_cores
+from iterreg.runs import JobStatus, RunFolder, RunRecord, Sidecar
+from iterreg.runs.content import Content, read_content
+from iterreg.runs.record import Command, DatasetRecord
+from iterreg.runs.status import OUTPUTS, Attempt, Folding, WrittenFile
 
 __all__ = ["COLUMNS", "record_request", "result_row", "write_job_record", "write_results"]
 
@@ -56,39 +60,22 @@ def record_request(plan: Plan, folder: RunFolder, *, command: str) -> None:
         ) from error
 
 
-def _request(plan: Plan, folder: RunFolder, command: str) -> dict[str, Any]:
-    before = folder.read() if folder.record.exists() else {}
-    arms = dict(before.get("arms", {}))
-    for arm in plan.arms:
-        arms[arm.name] = {
-            "method": arm.method.name,
-            "preset": arm.parameters.preset,
-            "values": dict(arm.parameters.values),
-            "seed": plan.settings.seed,
-            "masks": plan.settings.masks,
-        }
-    pairs = {pair["name"]: pair for pair in before.get("pairs", [])}
-    for pair in plan.dataset.pairs:
-        pairs[pair.name] = {
-            "name": pair.name,
-            "case": pair.case,
-            "task": pair.task,
-            "fixed": str(pair.fixed.path.absolute()),
-            "moving": str(pair.moving.path.absolute()),
-        }
-    asked = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "cores": plan.settings.cores,
-        "threads": plan.threads,
-        "memory": plan.settings.memory,
-    }
-    return {
-        "dataset": {"name": plan.dataset.name, "source": str(plan.dataset.source.absolute())},
-        "arms": arms,
-        "commands": [*before.get("commands", []), asked],
-        "pairs": list(pairs.values()),
-    }
+def _request(plan: Plan, folder: RunFolder, command: str) -> RunRecord:
+    dataset = DatasetRecord.of(plan.dataset)
+    before = RunRecord(dataset)
+    if folder.record.exists():
+        before = folder.read()
+        refuse_other_dataset(before, plan.dataset, folder)
+    arms = {arm.name: arm_record(arm, plan.settings).after(before.arms.get(arm.name)) for arm in plan.arms}
+    asked = Command(
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        cores=plan.settings.cores,
+        threads=plan.threads,
+        memory=plan.settings.memory,
+    )
+    pairs = {**before.by_name, **{pair.name: pair for pair in plan.dataset.pairs}}
+    return RunRecord(dataset, tuple(pairs.values()), {**before.arms, **arms}, (*before.commands, asked))
 
 
 def write_job_record(
@@ -98,7 +85,7 @@ def write_job_record(
     threads: int,
     warm_cpu_seconds: float = 0.0,
     digests: FileDigests | None = None,
-) -> dict[str, Any]:
+) -> JobStatus:
     """Record how a job ended: its files in their places, then the status that proves it.
 
     Parameters
@@ -118,56 +105,76 @@ def write_job_record(
         If the run folder cannot be written.
     """
     job, report = planned.job, attempts[-1]
-    ok = report.outcome is Outcome.OK
-    facts: Mapping[str, Any] = report.value if ok and isinstance(report.value, dict) else {}
-    status: dict[str, Any] = {
-        "outcome": report.outcome,
-        "reason": report.reason,
-        "hash": planned.hash,
-        "method": job.arm.method.name,
-        "preset": job.arm.parameters.preset,
-        "pair": job.pair.name,
-        "case": job.pair.case,
-        "task": job.pair.task,
-        "seed": job.seed,
-        "threads": threads,
-        "threads_seen": report.peak_threads,
-        "cpu_seconds": round(report.cpu_seconds, 3),
-        "wall_seconds": round(report.wall_seconds, 3),
-        "peak_bytes": report.peak_bytes,
-        "warm_cpu_seconds": round(warm_cpu_seconds, 3),
-        "attempts": [
-            {"outcome": one.outcome, "reason": one.reason, "wall_seconds": round(one.wall_seconds, 3)}
-            for one in attempts
-        ],
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": platform.node(),
-        **{key: facts[key] for key in ("field", "inverse", "momentum", "folding", "seconds") if key in facts},
-    }
-    if ok:
-        planned.folder.finish(_sidecar(job, status, facts, digests or FileDigests()))
+    if planned.state == "extended":
+        return _extend(planned, report)
+    status = JobStatus(
+        outcome=report.outcome,
+        reason=report.reason,
+        hash=planned.hash,
+        version=job.arm.version(job.seed),
+        method=job.arm.method.name,
+        preset=job.arm.parameters.preset,
+        pair=job.pair.name,
+        case=job.pair.case,
+        task=job.pair.task,
+        seed=job.seed,
+        masks=job.masks_used,
+        threads=threads,
+        threads_seen=report.peak_threads,
+        cpu_seconds=round(report.cpu_seconds, 3),
+        wall_seconds=round(report.wall_seconds, 3),
+        peak_bytes=report.peak_bytes,
+        warm_cpu_seconds=round(warm_cpu_seconds, 3),
+        attempts=tuple(Attempt(one.outcome, one.reason, round(one.wall_seconds, 3)) for one in attempts),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        host=platform.node(),
+    )
+    if report.outcome is Outcome.OK:
+        facts = Content(report.value, f"the result of {job.pair.name}")
+        status = replace(
+            status,
+            files=_files(facts),
+            folding=Folding.from_json(facts.inner("folding")) if "folding" in facts else None,
+            seconds=facts.values("seconds"),
+        )
+        planned.folder.finish(_sidecar(job, status, facts.values("details"), digests or FileDigests()))
     else:
         planned.folder.discard()
-    write_json(planned.folder.status, status)
+    planned.folder.write_status(status)
     return status
 
 
-def _sidecar(
-    job: Job, status: Mapping[str, Any], facts: Mapping[str, Any], digests: FileDigests
-) -> dict[str, Any]:
+def _files(facts: Content) -> dict[str, WrittenFile]:
+    return {role: WrittenFile.from_json(facts.inner(role)) for role in OUTPUTS if role in facts}
+
+
+def _extend(planned: PlannedJob, report: Report) -> JobStatus:
+    """Record files that were made of a verified field; where that failed, the field stays as it was."""
+    folder = planned.folder
+    before = folder.read_status()
+    assert before is not None
+    if report.outcome is not Outcome.OK:
+        folder.discard()
+        return before
+    facts = Content(report.value, f"the result of {planned.job.pair.name}")
+    status = replace(before, files={**before.files, **_files(facts)})
+    folder.finish(replace(Sidecar.from_json(read_content(folder.sidecar)), status=status))
+    folder.write_status(status)
+    return status
+
+
+def _sidecar(job: Job, status: JobStatus, details: Mapping[str, Any], digests: FileDigests) -> Sidecar:
     """The provenance that travels with a field."""
-    return {
-        "convention": "u in moving voxels on the fixed grid, components in array-axis order: "
-        "moved(p) = moving(p + u(p))",
-        "command": shlex.join(sys.argv),
-        "parameters": dict(job.arm.parameters.values),
-        "parameter_files": [path.name for path in job.arm.parameters.files],
-        "versions": versions(job.arm.method),
-        "machine": _machine(),
-        "inputs": {role: {"path": str(path), "sha256": digests(path)} for role, path in job.inputs().items()},
-        "details": facts.get("details", {}),
-        **status,
-    }
+    return Sidecar(
+        status,
+        command=shlex.join(sys.argv),
+        parameters=dict(job.arm.parameters.values),
+        parameter_files=tuple(path.name for path in job.arm.parameters.files),
+        versions=versions(job.arm.method),
+        machine=_machine(),
+        inputs={role: {"path": str(path), "sha256": digests(path)} for role, path in job.inputs().items()},
+        details=details,
+    )
 
 
 def _machine() -> dict[str, str | int]:
@@ -180,35 +187,39 @@ def _machine() -> dict[str, str | int]:
     }
 
 
-def result_row(arm: str, status: Mapping[str, Any]) -> dict[str, Any]:
+def result_row(arm: str, status: JobStatus) -> dict[str, Any]:
     """A job's row in ``results.csv``; empty cells where a failed job has no figure."""
-    folding = status.get("folding") or {}
-    place = folding.get("lowest_at") or ["", "", ""]
-    field = status.get("field")
-    return {
+    folding = status.folding or Folding()
+    place = folding.lowest_at or ("", "", "")
+    field = status.files.get("field")
+    row = {
         "arm": arm,
-        **{
-            key: status.get(key, "")
-            for key in ("method", "preset", "pair", "case", "task", "outcome", "reason")
-        },
-        "attempts": len(status.get("attempts", ())),
-        "ndv_percent": folding.get("ndv_percent", ""),
-        "folded_voxels": folding.get("folded_voxels", ""),
-        "lowest_determinant": folding.get("lowest_determinant", ""),
+        "method": status.method,
+        "preset": status.preset,
+        "pair": status.pair,
+        "case": status.case,
+        "task": status.task,
+        "outcome": str(status.outcome),
+        "reason": status.reason,
+        "attempts": len(status.attempts),
+        "ndv_percent": folding.ndv_percent,
+        "folded_voxels": folding.folded_voxels,
+        "lowest_determinant": folding.lowest_determinant,
         "worst_x": place[0],
         "worst_y": place[1],
         "worst_z": place[2],
-        "cpu_s": status.get("cpu_seconds", ""),
-        "wall_s": status.get("wall_seconds", ""),
-        "peak_mib": round(status.get("peak_bytes", 0) / 2**20, 1),
-        "threads": status.get("threads", ""),
-        "threads_seen": status.get("threads_seen", ""),
-        "seed": status.get("seed", ""),
-        "field": f"{arm}/fields/{field['name']}" if field else "",
-        "host": status.get("host", ""),
-        "finished": status.get("finished", ""),
-        "hash": status.get("hash", "")[:16],
+        "cpu_s": status.cpu_seconds,
+        "wall_s": status.wall_seconds,
+        "peak_mib": round((status.peak_bytes or 0) / 2**20, 1),
+        "threads": status.threads,
+        "threads_seen": status.threads_seen,
+        "seed": status.seed,
+        "field": f"{arm}/fields/{field.name}" if field else "",
+        "host": status.host,
+        "finished": status.finished,
+        "hash": status.hash[:16],
     }
+    return {name: "" if value is None else value for name, value in row.items()}
 
 
 def write_results(folder: RunFolder) -> list[dict[str, Any]]:
@@ -226,7 +237,7 @@ def write_results(folder: RunFolder) -> list[dict[str, Any]]:
     """
     with folder.lock():
         rows = []
-        for arm in folder.read()["arms"]:
+        for arm in folder.read().arms:
             for job in folder.arm(arm).jobs():
                 status = job.read_status()
                 if status is not None:

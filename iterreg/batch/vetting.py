@@ -11,14 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from iterreg.batch.fieldset import FieldSet, Origin
-from iterreg.batch.survey import Entry, survey
 from iterreg.dataset import Dataset, Pair
 from iterreg.errors import InputError
 from iterreg.io.challenge import check_vectors, field_name
 from iterreg.io.nifti import read_vectors, stored_shape
 from iterreg.jobs.resources import available_cores
 from iterreg.jobs.threads import in_threads
+from iterreg.runs import MethodResults
+from iterreg.runs.folder import read_sidecar
+from iterreg.runs.opening import Run
+from iterreg.runs.survey import Entry, survey
 from iterreg.volume import read_grid
 
 __all__ = ["Inspection", "Member", "inspect"]
@@ -55,7 +57,7 @@ class Inspection:
     notes: tuple[str, ...]
 
 
-def inspect(fields: FieldSet, dataset: Dataset, *, ignore_extra: bool = False) -> Inspection:
+def inspect(method: MethodResults, dataset: Dataset, *, ignore_extra: bool = False) -> Inspection:
     """Hold a set of fields to what the official evaluator will ask of it.
 
     A run's fields are proven by their jobs' statuses and digests (they were read back and found finite
@@ -63,6 +65,8 @@ def inspect(fields: FieldSet, dataset: Dataset, *, ignore_extra: bool = False) -
 
     Parameters
     ----------
+    method
+        Whose fields they are; it must have a folder for them.
     ignore_extra
         Take note of fields that belong to no pair of the data set, instead of refusing them.
 
@@ -72,6 +76,8 @@ def inspect(fields: FieldSet, dataset: Dataset, *, ignore_extra: bool = False) -
         Errors first about the names in the folder, then pair by pair.
     """
     wanted = {field_name(pair.name): pair for pair in dataset.pairs}
+    fields = method.fields
+    assert fields is not None
     errors, notes = [], list(dataset.notes)
     if len(wanted) < len(dataset.pairs):
         errors.append(
@@ -79,7 +85,7 @@ def inspect(fields: FieldSet, dataset: Dataset, *, ignore_extra: bool = False) -
             "another; `iterreg check` names them"
         )
     misnamed: set[str] = set()
-    for path in sorted(fields.folder.iterdir()) if fields.folder.is_dir() else ():
+    for path in sorted(fields.iterdir()) if fields.is_dir() else ():
         if path.name.startswith(".") or path.name in wanted or _is_sidecar(path, wanted):
             continue
         if not path.name.lower().startswith("disp") and not path.name.lower().endswith(_ENDINGS):
@@ -99,12 +105,13 @@ def inspect(fields: FieldSet, dataset: Dataset, *, ignore_extra: bool = False) -
     members: list[Member] = []
     asked = {name: pair for name, pair in wanted.items() if name not in misnamed}
     for found in (
-        _proven(fields.origin, fields.name, asked, shapes)
-        if fields.origin
-        else _read(fields.folder, asked, shapes)
+        _proven(method.run, method.arm.name, asked, shapes)
+        if method.run is not None and method.arm is not None
+        else _read(fields, asked, shapes)
     ):
         if isinstance(found, Member):
             members.append(found)
+            notes += _replaced(found)
         else:
             errors.append(found)
     return Inspection(tuple(members), tuple(errors), tuple(notes))
@@ -155,14 +162,22 @@ def _shape(pair: Pair, dataset: Dataset) -> tuple[int, int, int] | None:
 _Shapes = Mapping[str, tuple[int, int, int] | None]
 
 
-def _proven(origin: Origin, arm: str, wanted: Mapping[str, Pair], shapes: _Shapes) -> Iterator[Member | str]:
+def _replaced(member: Member) -> Iterator[str]:
+    """Whether the sidecar beside a field describes another one."""
+    sidecar = read_sidecar(member.path)
+    written = sidecar.status.files.get("field") if sidecar else None
+    if written is not None and written.sha256 and written.sha256 != member.sha256:
+        yield f"{member.path}: is not the field that its sidecar describes; it was replaced or damaged"
+
+
+def _proven(run: Run, arm: str, wanted: Mapping[str, Pair], shapes: _Shapes) -> Iterator[Member | str]:
     """A run's fields, by their statuses, digests and headers."""
-    begun = {entry["name"] for entry in origin.record["pairs"]}
-    mine = {"arms": [arm], "pairs": [{"name": pair.name} for pair in wanted.values()]}
-    for entry, name in zip(survey(origin.run, mine, verify=True), wanted, strict=True):
-        path = origin.run.arm(arm).fields / name
-        if entry.state != "done":
-            yield f"{path}: {_undone(entry, entry.pair in begun)}"
+    names = [pair.name for pair in wanted.values()]
+    found = survey(run.folder, run.record, arms=[arm], pairs=names, verify=True)
+    for entry, name in zip(found, wanted, strict=True):
+        path = run.folder.arm(arm).fields / name
+        if entry.state != "done" or entry.status is None:
+            yield f"{path}: {_undone(entry, entry.pair in run.record.by_name)}"
             continue
         shape, stored = shapes[name], stored_shape(path)
         if shape is not None and stored not in ((*shape, 3), (3, *shape)):
@@ -171,8 +186,8 @@ def _proven(origin: Origin, arm: str, wanted: Mapping[str, Pair], shapes: _Shape
                 "its fixed image is not as the data set promises, `iterreg check` says more"
             )
             continue
-        written = entry.status["field"]
-        yield Member(path, int(written["bytes"]), str(written["sha256"]))
+        written = entry.status.files["field"]
+        yield Member(path, written.bytes, written.sha256)
 
 
 def _undone(entry: Entry, begun: bool) -> str:
@@ -180,7 +195,7 @@ def _undone(entry: Entry, begun: bool) -> str:
         return f"is missing, its job failed ({entry.why}); run the same command again, it repeats what failed"
     if entry.state == "running":
         return "is still being computed; wait for its end"
-    if entry.state == "damaged":
+    if entry.state in ("damaged", "changed"):
         return entry.why.partition(": ")[2]
     if begun:
         return "is missing, its job has not ended; run the same command again"

@@ -16,15 +16,16 @@ from typing import Any, cast
 import numba
 import numpy as np
 
+from iterreg.batch.extras import write_extras
 from iterreg.errors import EngineError, InputError
 from iterreg.field import DisplacementField
 from iterreg.io.challenge import read_field, write_field
 from iterreg.jobs.threads import in_threads
 from iterreg.methods.base import Parameters, Registration, Task
 from iterreg.methods.registry import load
-from iterreg.volume import Volume, load_image, load_labels
+from iterreg.volume import Volume, load_image, load_labels, read_grid
 
-__all__ = ["register_pair", "warm"]
+__all__ = ["extend_pair", "register_pair", "warm"]
 
 
 def warm(method: str) -> None:
@@ -55,7 +56,7 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
     ----------
     payload
         What `iterreg.batch.local` put together: method, parameters, files, threads, seed, scratch and
-        the destinations of the field, and of its inverse and its momentum where they are wanted.
+        the destinations of the field, and of its inverse, its momentum and other files where they are wanted.
 
     Returns
     -------
@@ -109,11 +110,45 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
         facts |= _inverse(Path(payload["inverse"]), result, field, threads)
     if payload["momentum"] is not None:
         facts |= _momentum(Path(payload["momentum"]), result)
+    facts |= _extras(payload, field, moving)
     facts["seconds"] = {
         "load": round(loaded - began, 3),
         "register": round(registered - loaded, 3),
         "write_and_verify": round(time.perf_counter() - registered, 3),
     }
+    return facts
+
+
+def extend_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Make files of a field that is there already.
+
+    Parameters
+    ----------
+    payload
+        As for `register_pair`; ``field`` is the field to be read.
+
+    Returns
+    -------
+    The written files with their digests.
+
+    Raises
+    ------
+    InputError
+        If the field, an image or the label map cannot be used.
+    """
+    _import_kernels()
+    _work_in(payload["scratch"])
+    fixed, moving = read_grid(payload["fixed"]), load_image(payload["moving"])
+    return _extras(payload, read_field(payload["field"], fixed, moving.grid), moving)
+
+
+def _extras(payload: Mapping[str, Any], field: DisplacementField, moving: Volume) -> dict[str, Any]:
+    wanted = {role: Path(path) for role, path in payload["extras"].items()}
+    labels = payload["labels"]
+    write_extras(wanted, field, moving, Path(labels) if labels is not None else None)
+    facts = {role: _file(path) for role, path in wanted.items()}
+    if "labels" in facts:
+        facts["labels"]["of"] = payload["labels_digest"]
     return facts
 
 

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iterreg.errors import InputError
+from iterreg.words import did_you_mean
 
 if TYPE_CHECKING:
     from iterreg.batch.plan import Plan, Settings
-    from iterreg.batch.runfolder import RunFolder
     from iterreg.dataset.base import Dataset
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.runs import RunFolder
 
-__all__ = ["add_batch_arguments", "parse_bytes", "plan_from"]
+__all__ = ["add_batch_arguments", "out_of", "parse_bytes", "plan_from"]
 
 DEFAULT_METHOD = "syn"
-DEFAULT_OUT = Path("iterreg-run")
+SAVED = ("warped", "labels", "jacobian", "logjacobian", "inverse", "momentum")
+"""What ``--save`` takes."""
 
 
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +30,9 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"repeat for several; default {DEFAULT_METHOD}; `iterreg methods` lists them",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--out", type=Path, default=DEFAULT_OUT, help=f"run folder (default {DEFAULT_OUT})"
-    )
+        "-o", "--out", type=Path,
+        help="run folder, of one data set (default: iterreg-run-NAME, by the data set's name)",
+    )  # fmt: skip
     group = parser.add_argument_group("resources")
     group.add_argument(
         "--cores", type=_positive, default=0, help="cores to use (default: all this process has)"
@@ -49,10 +52,16 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         "--masks", choices=("none", "fixed", "moving", "both"), default="none",
         help="confine the similarity to the data set's masks (default none)",
     )  # fmt: skip
-    group.add_argument("--inverse", action="store_true", help="write the inverse fields too")
+    group.add_argument(
+        "--save", action="append", metavar="KIND[,KIND]",
+        help=f"save more of every pair: {', '.join(SAVED)}; asked for later, files are made of the fields "
+        "that are there (inverse and momentum: registered again)",
+    )  # fmt: skip
+    group.add_argument("--inverse", action="store_true", help="the same as --save inverse")
     group.add_argument(
         "--save-momentum", action="store_true",
-        help="lddmm: save the momenta too, from which `iterreg lddmm shoot` makes the fields again",
+        help="the same as --save momentum: lddmm's momenta, from which `iterreg lddmm shoot` makes the "
+        "fields again",
     )  # fmt: skip
     group.add_argument(
         "--cold", action="store_true",
@@ -60,10 +69,19 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def out_of(args: argparse.Namespace, dataset: Dataset) -> Path:
+    """The run folder: the one that is named, else one called after the data set."""
+    if args.out is not None:
+        return Path(args.out)
+    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in dataset.name)
+    return Path(f"iterreg-run-{safe[:100]}")
+
+
 def settings_from(args: argparse.Namespace) -> Settings:
     """The batch settings these options ask for."""
     from iterreg.batch.plan import Settings
 
+    saved = _saved(args.save)
     return Settings(
         cores=args.cores,
         memory=args.memory,
@@ -71,11 +89,21 @@ def settings_from(args: argparse.Namespace) -> Settings:
         timeout=args.timeout,
         seed=args.seed,
         masks=args.masks,
-        inverse=args.inverse,
-        momentum=args.save_momentum,
+        inverse=args.inverse or "inverse" in saved,
+        momentum=args.save_momentum or "momentum" in saved,
+        extras=tuple(role for role in SAVED if role in saved and role not in ("inverse", "momentum")),
         cold=args.cold,
         scratch=args.scratch,
     )
+
+
+def _saved(values: list[str] | None) -> set[str]:
+    """The kinds of files that ``--save`` asks for."""
+    saved = {name for value in values or [] for name in value.split(",") if name}
+    for name in saved - set(SAVED):
+        guess = did_you_mean(name, SAVED)
+        raise InputError(f"--save {name}: {f'{guess} ' if guess else ''}give some of {', '.join(SAVED)}")
+    return saved
 
 
 def plan_from(args: argparse.Namespace, dataset: Dataset, folder: RunFolder, digests: FileDigests) -> Plan:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers
 from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
+from iterreg.words import count
 
 if TYPE_CHECKING:
     from iterreg.dataset import Dataset
@@ -58,14 +59,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _headline(dataset: Dataset) -> str:
     scans = list(dataset.scans())
-    parts = [_count(len(dataset.pairs), "pair"), _count(len(scans), "image")]
+    parts = [count(len(dataset.pairs), "pair"), count(len(scans), "image")]
     for files, word in (
         ([s.labels for s in scans], "label volume"),
         ([s.landmarks for s in scans], "landmark file"),
         ([s.mask for s in scans], "mask"),
     ):
         if any(files):
-            parts.append(_count(len(set(files) - {None}), word))
+            parts.append(count(len(set(files) - {None}), word))
     tasks = [task for task in dataset.tasks if task]
     of = f" (tasks: {', '.join(tasks)})" if tasks else ""
     return f"{dataset.name}: {', '.join(parts)}{of}"
@@ -85,14 +86,10 @@ def _print_groups(findings: Sequence[Finding], shown: int) -> None:
 
 def _closing(errors: int, notes: int, headers_only: bool) -> str:
     unread = " Only headers were read." if headers_only else ""
-    noted = f", {_count(notes, 'note')}" if notes else ""
+    noted = f", {count(notes, 'note')}" if notes else ""
     if errors:
-        return f"\n{_count(errors, 'error')}{noted}: mend the data set before registering it.{unread}"
+        return f"\n{count(errors, 'error')}{noted}: mend the data set before registering it.{unread}"
     return f"\nNo errors{noted}: the data set can be registered.{unread}"
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 class _Bar:

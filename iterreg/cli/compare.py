@@ -30,7 +30,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "flips, both with Holm's correction, effect sizes with bootstrap intervals over subjects, the "
         "challenges' rankings with their stability, and what a declared factor does to each method.",
         epilog="SCORES is a folder of iterreg evaluate, an arm's or a run's folder, a pairs.csv, a "
-        "challenge's metrics json, or published:lumir24-validation or published:lumir24-test. "
+        "challenge's metrics json, or published:lumir24-validation or published:lumir24-test. What a run "
+        "has not scored yet is scored first. "
         "Exit code: 0 compared, 1 the request cannot be carried out.",
     )
     parser.add_argument(
@@ -101,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     classes = {
         name: members.split(",") for name, members in (_assigned(t, "--class") for t in args.classes or [])
     }
+    _score(args.scores)
     scores = load_scores(args.scores, robust=args.robust, better=better, label_groups=args.label_groups)
     comparison = compare(
         scores,
@@ -119,6 +121,25 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         _write(comparison, args.out, formats)
     return 0
+
+
+def _score(texts: Sequence[str]) -> None:
+    """Score what is not scored yet of runs, or has changed since, and say what is not as it seems."""
+    from iterreg.cli.evaluate import refresh
+    from iterreg.runs.opening import dataset_of, named, open_results
+    from iterreg.statistics.sources import PUBLISHED
+
+    for text in texts:
+        if PUBLISHED in text:
+            continue
+        opened = open_results(named(text)[1])
+        begun = [one for one in opened.methods if one.run is not None and one.arm and one.arm.is_begun]
+        dataset = dataset_of(begun)
+        notes = list(opened.notes)
+        if dataset is not None and opened.kind in ("run", "arm"):
+            notes += refresh(begun, dataset, whole=dataset)[1]
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
 
 
 # -- arguments ------------------------------------------------------------------------------------------

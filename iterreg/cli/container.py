@@ -26,8 +26,8 @@ from iterreg.errors import InputError
 
 if TYPE_CHECKING:
     from iterreg.batch.plan import Plan
-    from iterreg.batch.runfolder import RunFolder
-    from iterreg.batch.survey import Entry
+    from iterreg.runs import RunFolder
+    from iterreg.runs.survey import Entry
 
 __all__ = ["Mounts", "add_parser", "find_mounts", "run"]
 
@@ -203,7 +203,7 @@ def _hidden_folder(output: Path) -> Iterator[Path]:
 
 def _resumable(folder: Path) -> Path:
     """The run folder, emptied when what an earlier container left in it cannot be gone on from."""
-    from iterreg.batch.runfolder import RunFolder
+    from iterreg.runs import RunFolder
 
     try:
         RunFolder(folder).read()
@@ -252,11 +252,11 @@ def _register(mounts: Mounts, options: argparse.Namespace, fallback: bool) -> tu
     -------
     The exit code, and whether nothing is left that a restart could go on from.
     """
-    from iterreg.batch.runfolder import RunFolder
     from iterreg.cli.plan import print_plan
     from iterreg.cli.run import execute
     from iterreg.dataset import open_dataset
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.runs import RunFolder
 
     dataset = open_dataset(mounts.dataset, root=mounts.images)
     folder, digests = RunFolder(options.out), FileDigests()
@@ -276,12 +276,12 @@ def _register(mounts: Mounts, options: argparse.Namespace, fallback: bool) -> tu
 
 
 def _deliver(plan: Plan, folder: RunFolder, mounts: Mounts, fallback: bool) -> tuple[int, bool]:
-    from iterreg.batch.survey import survey
     from iterreg.io.challenge import field_name
+    from iterreg.runs.survey import survey
 
     arm = plan.arms[0].name
     names = [pair.name for pair in plan.dataset.pairs]
-    entries = survey(folder, {"arms": [arm], "pairs": [{"name": name} for name in names]})
+    entries = survey(folder, folder.read(), arms=[arm], pairs=names)
     # A pair that cannot be read now may have been done by an earlier container, from other images.
     refused = {planned.job.pair.name: planned.why for planned in plan.in_state("refused")}
     failed = {

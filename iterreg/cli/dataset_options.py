@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iterreg.dataset import Dataset
 
-__all__ = ["add_dataset_arguments", "dataset_from", "listed"]
+__all__ = ["add_dataset_arguments", "add_reading_arguments", "dataset_from", "listed", "reading_of"]
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,18 +18,10 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
         "dataset",
         metavar="DATASET",
         nargs="+",
-        help="a LUMIR or Learn2Reg json, a csv of pairs, a folder of images, or two images (fixed moving)",
+        help="a LUMIR or Learn2Reg json, a csv of pairs, a BIDS folder, a folder of images, or two images "
+        "(fixed moving)",
     )
-    group = parser.add_argument_group("data set")
-    group.add_argument(
-        "--root", type=Path, metavar="FOLDER", help="where the relative paths of a json or csv start"
-    )
-    group.add_argument(
-        "--split",
-        choices=("validation", "test", "training"),
-        help="which list of a json to take (default: validation, else test)",
-    )
-    group.add_argument("--modality", metavar="0000", help="of a folder, take only images of this modality")
+    group = add_reading_arguments(parser)
     group.add_argument(
         "--atlas", type=Path, metavar="FILE", help="register this image with every image of DATASET"
     )
@@ -50,6 +42,45 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--first", type=int, metavar="N", help="of what is left, take the first N pairs")
 
 
+def add_reading_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options that say how a data set is read; `reading_of` gives them back."""
+    group = parser.add_argument_group("data set")
+    group.add_argument(
+        "--root", type=Path, metavar="FOLDER", help="where the relative paths of a json or csv start"
+    )
+    group.add_argument(
+        "--split",
+        choices=("validation", "test", "training"),
+        help="which list of a json to take (default: validation, else test)",
+    )
+    group.add_argument("--modality", metavar="0000", help="of a folder, take only images of this modality")
+    group.add_argument(
+        "--suffix",
+        metavar="T1w",
+        help="of a folder, take only images whose names end so; several for BIDS: T1w,T2w (default: T1w for "
+        "BIDS, else all)",
+    )
+    group.add_argument(
+        "--labels-suffix",
+        metavar="dseg",
+        help="of a folder, how names of label maps end, e.g. desc-aseg_dseg (default: dseg for BIDS, else "
+        "_seg, _labels … behind an image's name)",
+    )
+    group.add_argument(
+        "--pairs-of", metavar="all|ring|N[:SEED]",
+        help="of a folder, register all ordered pairs (default), each image with the next, or N random pairs",
+    )  # fmt: skip
+    return group
+
+
+def reading_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What parsed arguments say about how to read a data set, for `iterreg.dataset.open_dataset`."""
+    return {name: getattr(args, name) for name in _READING}
+
+
+_READING = ("root", "split", "modality", "suffix", "labels_suffix", "pairs_of")
+
+
 def dataset_from(args: argparse.Namespace) -> Dataset:
     """The data set that parsed arguments ask for.
 
@@ -65,9 +96,7 @@ def dataset_from(args: argparse.Namespace) -> Dataset:
         raise InputError("--atlas-role says what the atlas is, but there is none; give one with --atlas FILE")
     dataset = open_dataset(
         args.dataset,
-        root=args.root,
-        split=args.split,
-        modality=args.modality,
+        **reading_of(args),
         atlas=args.atlas,
         atlas_role=args.atlas_role or "moving",
     )

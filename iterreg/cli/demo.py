@@ -13,10 +13,10 @@ from iterreg.cli.commands import Subparsers
 
 if TYPE_CHECKING:
     from iterreg.batch.plan import Plan
-    from iterreg.batch.runfolder import RunFolder
     from iterreg.dataset import Pair
     from iterreg.field import DisplacementField
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.runs import RunFolder
 
 __all__ = ["add_parser", "run"]
 
@@ -43,12 +43,12 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from iterreg.batch.arms import parse_arm
     from iterreg.batch.plan import Settings, make_plan
-    from iterreg.batch.runfolder import RunFolder
     from iterreg.cli.run import close, execute
     from iterreg.dataset import open_dataset
     from iterreg.dataset.demo import make_demo
     from iterreg.jobs.hashing import FileDigests
     from iterreg.report import require_libraries
+    from iterreg.runs import RunFolder
 
     require_libraries()
     began = time.monotonic()
@@ -84,11 +84,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _report(plan: Plan, folder: RunFolder, out: Path, *, cores: int) -> None:
     """Evaluate as the challenge does and show it; what is still true is not made again."""
+    from iterreg.cli.evaluate import refresh
     from iterreg.cli.report import make_report
-    from iterreg.report.entries import find_entries, is_scored
+    from iterreg.runs.opening import open_named
 
-    entries, notes = find_entries([str(folder.path)])
-    if out.is_file() and all(is_scored(entry, plan.dataset) for entry in entries):
+    entries, notes = open_named([str(folder.path)])
+    refresh(entries, plan.dataset, whole=plan.dataset, cores=cores)
+    if out.is_file():
         made_of = [entry.scores / "pairs.csv" for entry in entries]
         made_of += [job.status for arm in plan.arms for job in folder.arm(arm.name).jobs()]
         newest = max(path.stat().st_mtime_ns for path in made_of if path.is_file())
@@ -118,13 +120,13 @@ def _rows(plan: Plan, folder: RunFolder, digests: FileDigests) -> list[dict[str,
             extra=against_truth,
             digests=digests,
         )
-        statuses = [place.job(name).read_status() or {} for name in scores]
+        statuses = [status for name in scores if (status := place.job(name).read_status()) is not None]
         row: dict[str, Any] = {"method": arm.name, "pairs": f"{len(scores)}/{len(plan.dataset.pairs)}"}
         for key in ("truth_mm", "dice", "tre_voxels", "ndv_percent"):
             row[key] = _mean([score[key] for score in scores.values() if key in score])
-        row["cpu_s"] = _mean([status.get("cpu_seconds", 0.0) for status in statuses])
-        row["wall_s"] = _mean([status.get("wall_seconds", 0.0) for status in statuses])
-        row["peak_mib"] = max((status.get("peak_bytes", 0) / 2**20 for status in statuses), default=0.0)
+        row["cpu_s"] = _mean([status.cpu_seconds or 0.0 for status in statuses])
+        row["wall_s"] = _mean([status.wall_seconds or 0.0 for status in statuses])
+        row["peak_mib"] = max(((status.peak_bytes or 0) / 2**20 for status in statuses), default=0.0)
         rows.append(row)
     return rows
 

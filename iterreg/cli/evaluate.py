@@ -7,13 +7,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iterreg.cli.dataset_options import add_reading_arguments
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from iterreg.dataset import Dataset
     from iterreg.evaluation.folder import PairRecord
-    from iterreg.evaluation.protocols import Protocol
     from iterreg.evaluation.protocols.config import EvaluationConfig
+    from iterreg.evaluation.rules import Rules
+    from iterreg.runs import MethodResults
 
-__all__ = ["add_parser", "run", "score"]
+__all__ = ["add_parser", "refresh", "run", "score"]
 
 PROTOCOL_NAMES = ("lumir24", "lumir25", "learn2reg", "lumirage")
 
@@ -22,22 +27,21 @@ def add_parser(subparsers: Any) -> None:
     """Add the command to ``iterreg``."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="score a folder of fields exactly as the challenge does",
+        help="score a run, or a folder of fields, exactly as the challenge does",
         description="Scores the displacement fields (disp_FIX_MOV.nii.gz or .npz, of iterreg or of any other "
         "method) of a data set's pairs, with the official evaluators' numbers and robust ones beside them.",
         epilog="Exit code: 0 all scored, 1 the request cannot be carried out, 2 some pairs were not scored.",
     )
-    parser.add_argument("fields", type=Path, metavar="FIELDS", help="folder of the fields")
     parser.add_argument(
-        "--dataset", required=True, metavar="DATASET",
-        help="a LUMIR or Learn2Reg json (or an evaluation config), a csv of pairs, or a folder of images",
+        "fields", type=Path, metavar="FIELDS|RUN[/ARM]",
+        help="a folder of fields, an arm of a run, or a run folder (all its arms)",
     )  # fmt: skip
     parser.add_argument(
-        "--root", type=Path, metavar="FOLDER", help="where the data set's relative paths start"
-    )
-    parser.add_argument(
-        "--split", choices=("validation", "test", "training"), help="which list of a json to take"
-    )
+        "--dataset", metavar="DATASET",
+        help="a LUMIR or Learn2Reg json (or an evaluation config), a csv of pairs, or a folder of images, "
+        "BIDS or not (default: the pairs that the run was asked for)",
+    )  # fmt: skip
+    add_reading_arguments(parser)
     parser.add_argument(
         "--protocol", choices=PROTOCOL_NAMES,
         help="default: learn2reg for a Learn2Reg evaluation config, lumir24 for LUMIR24's, else lumir25",
@@ -78,41 +82,78 @@ def run(args: argparse.Namespace) -> int:
         If the data set, a config or the folder of fields cannot be used.
     """
     from iterreg.cli.dataset_options import listed
-    from iterreg.dataset import open_dataset
-    from iterreg.evaluation.records import table
+    from iterreg.errors import InputError
+    from iterreg.evaluation.records import table, with_scored
+    from iterreg.evaluation.rules import choose_rules
+    from iterreg.runs import open_results
+    from iterreg.runs.opening import dataset_of, with_fields
 
-    dataset = open_dataset(args.dataset, root=args.root, split=args.split)
-    dataset = dataset.select(tasks=listed(args.task), pairs=listed(args.pairs))
-    configs = _configs(args, dataset)
-    out = args.out or _beside(args.fields)
-    records, protocol = score(
-        args.fields, dataset, out,
-        configs=configs, protocol=args.protocol, cores=args.cores, with_extras=not args.official_only,
-    )  # fmt: skip
-    print(table(records, protocol))
-    _explain(records)
-    print(f"\n{out}: metrics.json (the challenge's schema), pairs.csv, labels.csv, summary.json")
-    return 2 if any(record.scores is None or record.scores.problems for record in records) else 0
+    opened = open_results(args.fields)
+    for note in opened.notes:
+        print(f"note: {note}", file=sys.stderr)
+    methods, notes = with_fields(opened)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    if args.out and len(methods) > 1:
+        raise InputError(
+            f"{args.fields}: holds {len(methods)} methods and --out names one folder; "
+            "leave it out, or name an arm"
+        )
+    if args.dataset:
+        whole = _open(args)
+    else:
+        found = dataset_of(methods)
+        if found is None:
+            raise InputError(f"{args.fields}: is not of a run, so the data set must be named with --dataset")
+        whole = found
+    dataset = whole.select(tasks=listed(args.task), pairs=listed(args.pairs))
+    configs = _configs(args)
+    all_scored = True
+    for number, method in enumerate(methods):
+        out = args.out or method.scores
+        if len(methods) > 1:
+            print("\n" * bool(number) + f"{method.name}:")
+        rules = choose_rules(
+            with_scored(dataset, whole, out),
+            protocol=args.protocol,
+            configs=configs,
+            with_extras=not args.official_only,
+        )
+        records = score(method, dataset, rules, whole=whole, out=out, cores=args.cores)
+        print(table(records, rules.protocol))
+        _explain(records)
+        print(f"\n{out}: metrics.json (the challenge's schema), pairs.csv, labels.csv, summary.json")
+        all_scored &= not any(record.scores is None or record.scores.problems for record in records)
+    return 0 if all_scored else 2
 
 
 def score(
-    fields: Path,
+    method: MethodResults,
     dataset: Dataset,
-    out: Path,
+    rules: Rules,
     *,
-    configs: tuple[EvaluationConfig, ...] = (),
-    protocol: str | None = None,
+    whole: Dataset,
+    out: Path | None = None,
     cores: int = 0,
-    with_extras: bool = True,
-) -> tuple[list[PairRecord], Protocol]:
-    """Score a folder of fields, write the results, and say what is going on.
+    on_work: Callable[[int], None] | None = None,
+) -> list[PairRecord]:
+    """Score a method's fields, write the results, and say what is going on.
 
     Parameters
     ----------
-    protocol
-        Its name; None: by the configs and the data set.
+    whole
+        The data set that the pairs of `dataset` were chosen from. What was scored of it before stays in the
+        results, at the cost of looking whether it is still true.
+    out
+        Where the results go; None for the method's own place.
     cores
         To use; 0: all this process has.
+    on_work
+        Called with the number of pairs that are to be computed, when there are any.
+
+    Returns
+    -------
+    A record for every pair of `dataset`.
 
     Raises
     ------
@@ -121,78 +162,129 @@ def score(
     """
     from iterreg.errors import InputError
     from iterreg.evaluation.folder import evaluate_folder, workers_that_fit
-    from iterreg.evaluation.records import write_records
+    from iterreg.evaluation.records import with_scored, write_records
     from iterreg.jobs.progress import Progress
     from iterreg.jobs.resources import available_cores
 
-    rules = _protocol(protocol, configs, dataset)
     if cores < 0:
         raise InputError(f"--cores {cores}: must be at least 1")
     cores = cores or available_cores()
-    workers = workers_that_fit(dataset, cores)
-    print(_headline(dataset, rules, configs), file=sys.stderr)
-    progress = Progress(len(dataset.pairs), parallel=workers)
+    out = out or method.scores
+    together = with_scored(dataset, whole, out)
+    workers = workers_that_fit(together, cores)
+    progress = Progress(len(together.pairs), parallel=workers)
+
+    def begin(count: int) -> None:
+        if on_work:
+            on_work(count)
+        print(_headline(together, rules), file=sys.stderr)
+
     try:
         records = evaluate_folder(
-            fields,
-            dataset,
+            method,
+            together,
             rules,
             out,
-            configs=configs,
             workers=workers,
             threads=max(1, cores // workers),
-            with_extras=with_extras,
             progress=progress,
+            on_work=begin,
         )
     finally:
         progress.close()
-    name = configs[-1].name if configs else dataset.name
     try:
-        write_records(out, records, rules, dataset, name)
+        write_records(out, records, rules, together)
     except OSError as error:
         raise InputError(
             f"{out}: the results could not be written ({error}); free space, run again"
         ) from error
-    return records, rules
+    chosen = {pair.case for pair in dataset.pairs}
+    return [record for record in records if record.pair.case in chosen]
 
 
-def _configs(args: argparse.Namespace, dataset: Dataset) -> tuple[EvaluationConfig, ...]:
+def refresh(
+    methods: Sequence[MethodResults],
+    dataset: Dataset,
+    *,
+    whole: Dataset,
+    protocol: str | None = None,
+    cores: int = 0,
+) -> tuple[list[str], list[str]]:
+    """Make sure that the scores on disk are those of the fields on disk, by the rules they were made by.
+
+    Parameters
+    ----------
+    dataset, whole
+        As for `score`.
+    protocol
+        For what is not scored yet, and for scores by another one.
+
+    Returns
+    -------
+    The names of the methods of which something was scored, and what to know of fields that are not what
+    they are said to be, one sentence each.
+
+    Raises
+    ------
+    InputError
+        If a method has neither fields nor scores, or the results cannot be written.
+    """
     from iterreg.errors import InputError
-    from iterreg.evaluation.protocols.config import configs_beside, read_config
+    from iterreg.evaluation.records import with_scored
+    from iterreg.evaluation.rules import choose_rules, recorded_rules
+
+    new: list[str] = []
+    notes: list[str] = []
+    for method in methods:
+        if method.fields is None:
+            if not (method.scores / "pairs.csv").is_file():
+                raise InputError(f"{method.scores}: holds no scores, and there are no fields to score")
+            continue
+        together = with_scored(dataset, whole, method.scores)
+        rules = recorded_rules(method.scores, together)
+        if rules is None or protocol not in (None, rules.protocol.name):
+            rules = choose_rules(together, protocol=protocol)
+
+        def tell(_: int, name: str = method.name) -> None:
+            new.append(name)
+            print(f"{name}: not scored yet, or changed since; evaluating", file=sys.stderr)
+
+        records = score(method, dataset, rules, whole=whole, cores=cores, on_work=tell)
+        notes += [f"{method.name}: {record.doubt}." for record in records if record.doubt]
+        notes += [
+            f"{method.name}: {other}." for p in dataset.pairs if (other := method.other_version(p.name))
+        ]
+    return new, notes
+
+
+def _open(args: argparse.Namespace) -> Dataset:
+    from iterreg.cli.dataset_options import reading_of
+    from iterreg.dataset import open_dataset
+
+    return open_dataset(args.dataset, **reading_of(args))
+
+
+def _configs(args: argparse.Namespace) -> tuple[EvaluationConfig, ...] | None:
+    """The configs that are asked for; None for those beside the data set."""
+    from iterreg.errors import InputError
+    from iterreg.evaluation.protocols.config import read_config
 
     if args.no_config:
         if args.config:
             raise InputError("--config and --no-config exclude each other; give one of them")
         return ()
-    if args.config:
-        return tuple(read_config(path) for path in args.config)
-    return () if args.protocol == "lumirage" else configs_beside(dataset)
+    return tuple(read_config(path) for path in args.config) if args.config else None
 
 
-def _protocol(name: str | None, configs: tuple[EvaluationConfig, ...], dataset: Dataset) -> Protocol:
-    from iterreg.evaluation.protocols import protocol_named
-
-    if name is None:
-        # Both years call themselves LUMIR; their files are LUMIR_… and LUMIR25_….
-        files = [dataset.source.name.upper(), *(config.path.name.upper() for config in configs)]
-        if any(config.generic for config in configs):
-            name = "learn2reg"
-        else:
-            name = "lumir24" if files[-1].startswith(("LUMIR_", "LUMIR24_")) else "lumir25"
-    return protocol_named(name)
+def _headline(dataset: Dataset, rules: Rules) -> str:
+    by = (
+        ", ".join(config.path.name for config in rules.configs)
+        or "no evaluation config: all labels that occur"
+    )
+    return f"{dataset.name}: {len(dataset.pairs)} pairs by the protocol {rules.protocol.name} ({by})"
 
 
-def _beside(fields: Path) -> Path:
-    folder = fields.resolve()
-    return folder.parent / "scores" if folder.name == "fields" else folder.with_name(f"{folder.name}-scores")
-
-
-def _headline(dataset: Dataset, protocol: Protocol, configs: tuple[EvaluationConfig, ...]) -> str:
-    by = ", ".join(config.path.name for config in configs) or "no evaluation config: all labels that occur"
-    return f"{dataset.name}: {len(dataset.pairs)} pairs by the protocol {protocol.name} ({by})"
-
-
-def _explain(records: list[PairRecord]) -> None:
+def _explain(records: Sequence[PairRecord]) -> None:
     """Say by name what the table cannot show."""
     for record in records:
         case = record.pair.name
@@ -208,5 +300,5 @@ def _explain(records: list[PairRecord]) -> None:
                 )
         for problem in record.scores.problems:
             print(f"{case}: {problem}")
-        if record.note:
-            print(f"note: {record.note}")
+        for note in filter(None, (record.note, record.doubt)):
+            print(f"note: {note}")

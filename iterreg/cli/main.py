@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from iterreg import __version__
 from iterreg.errors import IterregError
@@ -58,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (argparse's own errors are 2 as well), 3 some pairs are being computed by another process,
     130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a file's name may hold what no text can
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             return _run(build_parser().parse_args(arguments))

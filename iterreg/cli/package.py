@@ -49,26 +49,34 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iterreg.batch.fieldset import dataset_of, find_fields
     from iterreg.batch.package import pack
     from iterreg.batch.vetting import inspect
     from iterreg.dataset import open_dataset
     from iterreg.errors import InputError
     from iterreg.jobs.resources import format_bytes
+    from iterreg.runs import open_results
 
     if args.dataset is None and (args.root is not None or args.split is not None):
         raise InputError("--root and --split belong to a data set; name it with --dataset")
-    fields = find_fields(args.fields, arm=args.arm)
+    opened = open_results(args.fields)
+    for note in opened.notes:
+        print(f"note: {note}", file=sys.stderr)
+    fields = opened.only(args.arm)
     if args.dataset is not None:
         dataset = open_dataset(args.dataset, root=args.root, split=args.split)
+    elif fields.run is not None:
+        dataset = fields.run.record.whole()
     else:
-        dataset = dataset_of(fields)
+        raise InputError(
+            f"{args.fields}: is not part of a run, so which fields are needed must be said; "
+            "give the data set's json with --dataset"
+        )
     found = inspect(fields, dataset, ignore_extra=args.ignore_extra)
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     if found.errors:
         raise InputError(
-            f"{fields.folder}: nothing was packed, {len(found.errors)} "
+            f"{fields.fields}: nothing was packed, {len(found.errors)} "
             f"{'things are' if len(found.errors) > 1 else 'thing is'} wrong "
             f"({len(found.members)} of {len(dataset.pairs)} fields are fit):\n  " + "\n  ".join(found.errors)
         )

@@ -6,9 +6,10 @@ import argparse
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from iterreg.cli.batch_options import add_batch_arguments, plan_from
+from iterreg.cli.batch_options import add_batch_arguments, out_of, plan_from
 from iterreg.cli.commands import Subparsers
 from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
+from iterreg.words import count
 
 if TYPE_CHECKING:
     from iterreg.batch.plan import Plan
@@ -30,11 +31,11 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iterreg.batch.runfolder import RunFolder
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.runs import RunFolder
 
     dataset = dataset_from(args)
-    folder, digests = RunFolder(args.out), FileDigests()
+    folder, digests = RunFolder(out_of(args, dataset)), FileDigests()
     folder.check()
     digests.load(folder.digests)
     plan = plan_from(args, dataset, folder, digests)
@@ -49,10 +50,9 @@ def print_plan(plan: Plan) -> None:
 
     dataset = plan.dataset
     tasks = Counter(pair.task for pair in dataset.pairs if pair.task)
-    named = ", ".join(f"{count} {task}" for task, count in tasks.items())
-    print(
-        f"{dataset.name}: {len(dataset.pairs)} pairs{f' ({named})' if named else ''}, from {dataset.source}"
-    )
+    named = ", ".join(f"{many} {task}" for task, many in tasks.items())
+    pairs = count(len(dataset.pairs), "pair")
+    print(f"{dataset.name}: {pairs}{f' ({named})' if named else ''}, from {dataset.source}")
     for note in dataset.notes:
         print(f"  note: {note}")
     for arm in plan.arms:
@@ -63,7 +63,8 @@ def print_plan(plan: Plan) -> None:
             f"{states[state]} {word}"
             for state, word in (
                 ("done", "done"), ("new", "to do"), ("again", "to do again"),
-                ("changed", "done with other settings, to do again"), ("refused", "cannot run"),
+                ("changed", "done with other settings, to do again"),
+                ("extended", "done, to be given more files"), ("refused", "cannot run"),
             )
             if states[state]
         ]  # fmt: skip
@@ -76,13 +77,16 @@ def print_plan(plan: Plan) -> None:
         print(f"  {arm.name}: {', '.join(parts)}{price}")
     if plan.todo:
         print(
-            f"{len(plan.todo)} jobs, {plan.parallel} at a time with {plan.threads} "
-            f"thread{'s' if plan.threads > 1 else ''} each, {format_bytes(plan.settings.memory)} of memory: "
+            f"{count(len(plan.todo), 'job')}, {plan.parallel} at a time with {count(plan.threads, 'thread')} "
+            f"each, {format_bytes(plan.settings.memory)} of memory: "
             f"about {format_seconds(plan.wall_seconds)}"
         )
     missing = [scan.path for scan in dataset.scans() if not scan.path.is_file()]
     if missing:
-        print(f"  {len(missing)} image files are missing, the first is {missing[0]}")
+        if len(missing) == 1:
+            print(f"  1 image file is missing: {missing[0]}")
+        else:
+            print(f"  {len(missing)} image files are missing, the first is {missing[0]}")
     gone = set(missing)
     refused = [
         entry

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers
+from iterreg.words import count
 
 if TYPE_CHECKING:
     from iterreg.batch.prepare import RawScan
@@ -46,12 +47,12 @@ def run(args: argparse.Namespace) -> int:
     from iterreg.batch.arms import parse_arm
     from iterreg.batch.plan import Settings, make_plan
     from iterreg.batch.prepare import write_dataset, write_prepared
-    from iterreg.batch.runfolder import RunFolder
     from iterreg.cli.batch_options import refuse_findings
     from iterreg.cli.run import close, execute
     from iterreg.dataset.atlas import pairs_with_atlas, scans_of_files
     from iterreg.io.challenge import read_field
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.runs import RunFolder
     from iterreg.volume import read_grid
 
     scans = _raw_scans(args)
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         field = read_field(job.field, grid, read_grid(scan.image))
         write_prepared(args.out, args.name, scan, field)
     path = write_dataset(args.out, args.name, [scan.subject for scan in scans], grid.shape)
-    print(f"{len(scans)} subjects prepared; next: iterreg check {path}")
+    print(f"{count(len(scans), 'subject')} prepared; next: iterreg check {path}")
     return 0
 
 

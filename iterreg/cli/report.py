@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers
+from iterreg.cli.dataset_options import add_reading_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from iterreg.dataset import Dataset
-    from iterreg.report.entries import Entry
     from iterreg.report.gallery import PairSection
     from iterreg.report.results import Results
+    from iterreg.runs import MethodResults
     from iterreg.statistics.comparison import Comparison
 
 __all__ = ["add_parser", "make_report", "run"]
@@ -31,8 +32,8 @@ def add_parser(subparsers: Subparsers) -> None:
         help="show runs in one HTML file: summary, figures, tables, pictures of every pair",
         description="Writes one self-contained HTML file about any number of runs: who is best, by how much "
         "and how sure, tables that sort, figures, pictures of every pair with the worst first, failed pairs "
-        "with reasons, parameters and versions. Fields that are not scored yet are evaluated first; scores "
-        "that are there are taken as they are.",
+        "with reasons, parameters and versions. Fields that are not scored yet, or changed since, are "
+        "evaluated first, by the rules that were used before.",
         epilog="Exit code: 0 written, 1 the request cannot be carried out.",
     )
     parser.add_argument(
@@ -42,15 +43,10 @@ def add_parser(subparsers: Subparsers) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--dataset", metavar="DATASET",
-        help="a LUMIR or Learn2Reg json, a csv of pairs, or a folder of images (default: the one that the "
-        "runs record)",
+        help="a LUMIR or Learn2Reg json, a csv of pairs, or a folder of images, BIDS or not (default: the "
+        "one that the runs record)",
     )  # fmt: skip
-    parser.add_argument(
-        "--root", type=Path, metavar="FOLDER", help="where the data set's relative paths start"
-    )
-    parser.add_argument(
-        "--split", choices=("validation", "test", "training"), help="which list of a json to take"
-    )
+    add_reading_arguments(parser)
     parser.add_argument(
         "--task", action="append", metavar="NAME[,NAME]", help="only the pairs of these tasks"
     )
@@ -80,19 +76,19 @@ def run(args: argparse.Namespace) -> int:
     InputError
         If a run or the data set cannot be used, or the file cannot be written.
     """
-    from iterreg.cli.dataset_options import listed
+    from iterreg.cli.dataset_options import listed, reading_of
     from iterreg.dataset import open_dataset
     from iterreg.errors import InputError
-    from iterreg.report.entries import dataset_of, find_entries
+    from iterreg.runs.opening import dataset_of, open_named
 
     if args.megabytes <= 0:
         raise InputError(f"--megabytes {args.megabytes:g}: must be above zero")
     if args.out.is_dir():
         raise InputError(f"{args.out}: is a folder; name a file with --out")
     published = [text for text in args.runs if "published:" in text]
-    entries, notes = find_entries([text for text in args.runs if text not in published])
+    entries, notes = open_named([text for text in args.runs if text not in published])
     if args.dataset:
-        whole: Dataset | None = open_dataset(args.dataset, root=args.root, split=args.split)
+        whole: Dataset | None = open_dataset(args.dataset, **reading_of(args))
     else:
         whole = dataset_of(entries)
     make_report(
@@ -111,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def make_report(
-    entries: Sequence[Entry],
+    entries: Sequence[MethodResults],
     dataset: Dataset | None,
     out: Path,
     *,
@@ -147,7 +143,8 @@ def make_report(
     said = list(notes)
     if dataset is None:
         said.append("No data set is known, so there are no pictures; name it with --dataset.")
-    evaluated = _evaluate(entries, dataset, whole or dataset, protocol=protocol, cores=cores)
+    evaluated, doubts = _evaluate(entries, dataset, whole or dataset, protocol=protocol, cores=cores)
+    said += doubts
     results = [Results.of(entry) for entry in entries]
     comparison = _compare(results, dataset, published)
     ranking = ranking_of(comparison)
@@ -177,39 +174,29 @@ def make_report(
 
 
 def _evaluate(
-    entries: Sequence[Entry],
+    entries: Sequence[MethodResults],
     dataset: Dataset | None,
     whole: Dataset | None,
     *,
     protocol: str | None,
     cores: int,
-) -> str:
-    """Score what is not scored yet; what to say about it."""
-    from iterreg.cli.evaluate import score
+) -> tuple[str, list[str]]:
+    """Score what is not scored yet; what to say about it, and about doubtful fields."""
+    from iterreg.cli.evaluate import refresh
     from iterreg.errors import InputError
-    from iterreg.evaluation.protocols.config import configs_beside
-    from iterreg.report.entries import is_scored, protocol_of
-    from iterreg.report.results import Results
+    from iterreg.evaluation.rules import protocol_of
 
-    new = []
-    for entry in entries:
-        if dataset is None or whole is None or entry.fields is None:
+    new: list[str] = []
+    doubts: list[str] = []
+    if dataset is None or whole is None:
+        for entry in entries:
             if not (entry.scores / "pairs.csv").is_file():
                 raise InputError(f"{entry.scores}: holds no scores; name the data set with --dataset")
-            continue
-        if is_scored(entry, dataset):
-            continue
-        known = protocol or protocol_of(entry)
-        print(f"{entry.name}: not scored yet, or changed since; evaluating", file=sys.stderr)
-        # What was scored before stays in the tables, at the cost of looking it up.
-        wanted = {pair.case for pair in dataset.pairs} | set(Results.of(entry).rows)
-        pairs = whole.select(pairs=[pair.case for pair in whole.pairs if pair.case in wanted])
-        configs = () if known == "lumirage" else configs_beside(pairs)
-        score(entry.fields, pairs, entry.scores, configs=configs, protocol=known, cores=cores)
-        new.append(entry.name)
-    protocols = sorted({found for entry in entries if (found := protocol_of(entry))})
+    else:
+        new, doubts = refresh(entries, dataset, whole=whole, protocol=protocol, cores=cores)
+    protocols = sorted({found for entry in entries if (found := protocol_of(entry.scores))})
     by = f"Scored by the protocol {', '.join(protocols)}." if protocols else ""
-    return f"{by} Evaluated for this report: {', '.join(new)}." if new else by
+    return (f"{by} Evaluated for this report: {', '.join(new)}." if new else by), doubts
 
 
 def _compare(

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iterreg.cli.batch_options import DEFAULT_METHOD, add_batch_arguments, plan_from, refuse_findings
+from iterreg.cli.batch_options import DEFAULT_METHOD, add_batch_arguments, out_of, plan_from, refuse_findings
 from iterreg.cli.commands import Subparsers
 from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
 from iterreg.cli.plan import print_plan
@@ -20,8 +20,8 @@ from iterreg.errors import InputError
 if TYPE_CHECKING:
     from iterreg.batch.local import Summary
     from iterreg.batch.plan import Plan
-    from iterreg.batch.runfolder import RunFolder
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.runs import RunFolder
 
 __all__ = ["add_parser", "close", "execute", "run"]
 
@@ -48,12 +48,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iterreg.batch.runfolder import RunFolder
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.runs import RunFolder
 
     dataset = dataset_from(args)
     digests = FileDigests()
-    folder = RunFolder(args.out)
+    folder = RunFolder(out_of(args, dataset))
     folder.check()
     digests.load(folder.digests)
     plan = plan_from(args, dataset, folder, digests)

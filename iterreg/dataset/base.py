@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from iterreg.errors import InputError
+from iterreg.words import did_you_mean
 
-__all__ = ["Dataset", "Kind", "Pair", "Scan"]
+__all__ = ["Dataset", "Kind", "Opened", "Pair", "Scan"]
+
+_LISTED = 12
 
 Kind = Literal["labels", "landmarks", "masks"]
 
@@ -50,15 +53,24 @@ class Pair:
         The field lives on the fixed scan's grid and points into the moving scan.
     task
         The named group it belongs to (``"in-domain"``, ``"multi-modal"`` …), ``""`` when there is one.
+    in_full
+        Whether it has its long name because another pair of its data set would have the same short one;
+        a `Dataset` sees to that.
     """
 
     fixed: Scan
     moving: Scan
     task: str = ""
+    in_full: bool = False
 
     @property
     def name(self) -> str:
-        """What its field is called after ``disp_``: ``FIX_MOV``, or `long_name` where the challenge needs it.
+        """What its field is called after ``disp_``: `short_name`, or `long_name` where that is needed."""
+        return self.long_name if self.in_full else self.short_name
+
+    @property
+    def short_name(self) -> str:
+        """The challenge's name: ``FIX_MOV``, or `long_name` where the challenge needs it.
 
         Short when both modalities are equal or fixed is 0000 and moving 0001; long otherwise. LUMIR's
         evaluator accepts no other form. Learn2Reg's newest one takes the long form for every pair and
@@ -83,8 +95,27 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """How a data set was opened: with these, `iterreg.dataset.open_dataset` opens it again.
+
+    Attributes
+    ----------
+    sources
+        The files or the folder, absolute.
+    options
+        The options that were given, paths absolute.
+    """
+
+    sources: tuple[Path, ...]
+    options: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A list of pairs with what the data set promises about them.
+
+    The T1w pair, the T2w pair and the T1w <- T2w pair of two subjects all have one short name. Where several
+    pairs share one, each gets its long name, which it keeps in every selection of the data set.
 
     Attributes
     ----------
@@ -98,6 +129,8 @@ class Dataset:
         Shape every volume has, when the data set states it; then one grid is promised for all.
     notes
         What the reader of the data set should know about how it was read, one sentence each.
+    opened
+        How it was opened; None when it was put together by other means.
     """
 
     name: str
@@ -105,6 +138,10 @@ class Dataset:
     source: Path
     promised_shape: tuple[int, int, int] | None = None
     notes: tuple[str, ...] = field(default=())
+    opened: Opened | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pairs", _told_apart(self.pairs))
 
     def scans(self) -> Iterator[Scan]:
         """Every scan once, in order of first use."""
@@ -147,8 +184,7 @@ class Dataset:
         if tasks is not None:
             for task in tasks:
                 if task not in self.tasks:
-                    known = ", ".join(repr(t) for t in self.tasks)
-                    raise InputError(f"{self.source}: has no task {task!r}; its tasks are {known}")
+                    raise InputError(self._unknown_task(task))
             chosen = tuple(pair for pair in chosen if pair.task in tasks)
         if pairs is not None:
             wanted = set(pairs)
@@ -164,14 +200,42 @@ class Dataset:
             raise InputError(f"{self.source}: no pair is left after the selection; ask for fewer conditions")
         return replace(self, pairs=chosen)
 
+    def _unknown_task(self, name: str) -> str:
+        known = [task for task in self.tasks if task]
+        if not known:
+            return f"{self.source}: has no task {name!r}, as its pairs belong to no tasks; leave --task out"
+        listed = ", ".join(repr(task) for task in known[:_LISTED])
+        more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+        guess = did_you_mean(name, known)
+        return (
+            f"{self.source}: has no task {name!r}; {f'{guess} ' if guess else ''}its tasks are {listed}{more}"
+        )
+
     def _unknown_pair(self, name: str, tasks: Sequence[str] | None) -> str:
         known = [pair.name for pair in self.pairs if tasks is None or pair.task in tasks]
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]
         within = f" in task {', '.join(tasks)}" if tasks is not None else ""
+        elsewhere = [pair.task for pair in self.pairs if name in _names(pair)]
+        if elsewhere:
+            return f"{self.source}: has no pair {name!r}{within}; it belongs to task {elsewhere[0]}"
+        file = name.removeprefix("disp_").removesuffix(".gz").removesuffix(".nii")
+        swapped = [pair.name for pair in self.pairs if name == f"{pair.moving.subject}_{pair.fixed.subject}"]
+        guess = f"did you mean {swapped[0]!r}?" if swapped else did_you_mean(file, known)
+        close = difflib.get_close_matches(file, known, n=3, cutoff=0.5) or known[:3]
         return (
-            f"{self.source}: has no pair {name!r}{within}; pairs are named FIXED_MOVING by their ids, "
-            f"for example {', '.join(close)}"
+            f"{self.source}: has no pair {name!r}{within}; {f'{guess} ' if guess else ''}"
+            f"pairs are named FIXED_MOVING by their ids, for example {', '.join(close)}"
         )
+
+
+def _told_apart(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
+    """The pairs, those in full whose names differ in nothing but what a short name leaves out."""
+    pairs = tuple(pairs)
+    called: dict[str, set[str]] = {}
+    for pair in pairs:
+        called.setdefault(pair.name, set()).add(pair.long_name)
+    if all(len(meant) == 1 for meant in called.values()):
+        return pairs
+    return tuple(replace(pair, in_full=True) if len(called[pair.name]) > 1 else pair for pair in pairs)
 
 
 def _names(pair: Pair) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,7 @@ def check(
     for path, used_as in roles.items():
         if "image" in used_as:
             findings += _promise(dataset, path, seen[path])
+    findings += _label_maps([path for path, used_as in roles.items() if "image" in used_as], seen)
     findings += _companions(dataset, seen)
     for pair in _distinct(dataset.pairs):
         findings += _pair(dataset, pair, seen)
@@ -93,7 +94,7 @@ def _names(dataset: Dataset) -> Iterator[Finding]:
                 None,
                 name,
                 f"{len(pairs)} different pairs have one field name, disp_{name}: {written}{more}",
-                "take one task at a time with --task, or give them other ids in a csv (fixed_id, moving_id)",
+                "give them ids of their own in a csv (fixed_id, moving_id)",
                 "one name for several pairs",
             )
     for scan in dataset.scans():
@@ -155,6 +156,20 @@ def _promise(dataset: Dataset, path: Path, image: Inspection) -> Iterator[Findin
             f"has shape {_times(image.grid.shape)} where {dataset.source.name} promises {_times(promised)}",
             "resample or crop it, or correct the json (the evaluator rejects fields of another shape)",
             "promised shape not met",
+        )
+
+
+def _label_maps(images: Sequence[Path], seen: Mapping[Path, Inspection]) -> Iterator[Finding]:
+    """Label maps among the images; where all look like that, synthetic ones may be meant."""
+    patchy = [path for path in images if seen[path].patchy]
+    for path in patchy:
+        yield Finding(
+            "note" if len(patchy) == len(images) else "error",
+            path,
+            None,
+            "is used as an image but looks like a label map: whole numbers, in patches of one value",
+            "take it out of the list or folder, or say with --labels-suffix how names of label maps end",
+            "label map as an image",
         )
 
 

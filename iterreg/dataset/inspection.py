@@ -41,12 +41,15 @@ class Inspection:
         The label ids above zero of a label volume, mask or landmark volume, when voxels were read.
     points
         (N, 3) voxel coordinates of a landmark csv.
+    patchy
+        Whether an image's voxels look like labels: whole numbers, nearly all equal to their neighbours.
     """
 
     findings: tuple[Finding, ...]
     grid: Grid | None = None
     ids: frozenset[int] | None = None
     points: NDArray[np.float64] | None = None
+    patchy: bool = False
 
 
 def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = True) -> Inspection:
@@ -92,14 +95,16 @@ def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = Tru
         )
         return Inspection(tuple(findings))
     ids: frozenset[int] | None = None
+    patchy = False
     if array is not None:
         if "image" in roles:
             _judge_intensities(array, report)
+            patchy = _is_patchy(array)
         for role in ("labels", "landmarks", "mask"):
             if role in roles:
                 ids = _judge_labels(array, role, report)
                 break
-    return Inspection(tuple(findings), grid, ids)
+    return Inspection(tuple(findings), grid, ids, patchy=patchy)
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -214,6 +219,23 @@ def _judge_intensities(array: NDArray[Any], report: _Report) -> None:
             "shift or clip it if 0 is not its background",
             "note",
         )
+
+
+_PATCHY = 0.7
+"""Share of equal neighbours above zero: 0.90 to 1 in label maps of 1 mm, below 0.1 in scans of 8 bits."""
+
+
+def _is_patchy(array: NDArray[Any]) -> bool:
+    """Whether voxels are whole numbers from 0 and mostly equal to the next along the second axis."""
+    here, there = array[:, :-1], array[:, 1:]
+    inside = (here > 0) & (there > 0)
+    equal = np.count_nonzero((here == there) & inside)
+    if equal == 0 or equal < _PATCHY * np.count_nonzero(inside):
+        return False
+    low = array.min()
+    if low < 0 or low == array.max():
+        return False
+    return array.dtype.kind in "iub" or bool(np.array_equal(np.rint(array), array))
 
 
 _WORDS: dict[Role, str] = {"labels": "label", "landmarks": "landmark", "mask": "mask"}

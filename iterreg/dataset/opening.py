@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from iterreg.dataset import bids
 from iterreg.dataset.atlas import AtlasRole, pairs_with_atlas, scans_of_files
-from iterreg.dataset.base import Dataset, Scan
+from iterreg.dataset.base import Dataset, Opened, Scan
 from iterreg.dataset.csv_pairs import read_csv
 from iterreg.dataset.files import pair_of_files
-from iterreg.dataset.folder import pairs_of_folder, scans_of_folder
+from iterreg.dataset.folder import scans_of_folder
 from iterreg.dataset.learn2reg import Split, read_learn2reg
+from iterreg.dataset.pairing import pairs_of_scans
 from iterreg.dataset.paths import absolute, is_image
+from iterreg.dataset.tasks import by_modality
 from iterreg.errors import InputError
 
 __all__ = ["open_dataset"]
@@ -23,6 +28,9 @@ def open_dataset(
     root: str | Path | None = None,
     split: Split | None = None,
     modality: str | None = None,
+    suffix: str | None = None,
+    labels_suffix: str | None = None,
+    pairs_of: str | None = None,
     limit: int | None = None,
     atlas: str | Path | None = None,
     atlas_role: AtlasRole = "moving",
@@ -34,7 +42,8 @@ def open_dataset(
     source
         - ``….json``: a LUMIR or Learn2Reg data set, or an evaluation config;
         - ``….csv`` or ``….tsv``: a table of pairs;
-        - a folder: its only ``*_dataset.json`` if there is one, else all ordered pairs of its images;
+        - a folder: its only ``*_dataset.json`` if there is one; else the images of a BIDS data set (see
+          `iterreg.dataset.bids`), or the images that lie in it (see `iterreg.dataset.folder`);
         - two image files, fixed and moving;
         - with `atlas`: any of these for its scans, or any number of image files.
     root
@@ -42,7 +51,14 @@ def open_dataset(
     split
         For json: ``"validation"``, ``"test"`` or ``"training"``.
     modality
-        For a folder of images: only scans of this modality.
+        For a folder of images that is no BIDS data set: only scans of this modality.
+    suffix
+        For a folder: how its images' names end, ``"T1w"``. Default: T1w for BIDS, anything otherwise.
+    labels_suffix
+        For a folder: how the names of their label maps end, ``"dseg"``.
+    pairs_of
+        For a folder: ``"all"`` ordered pairs (the default), a ``"ring"``, or ``"N"`` or ``"N:SEED"`` random
+        ones (see `iterreg.dataset.pairing`).
     limit
         For a folder of images: at most so many pairs.
     atlas, atlas_role
@@ -61,53 +77,93 @@ def open_dataset(
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
     paths = [absolute(one) for one in sources]
-    images = bool(paths) and all(is_image(path) and not path.is_dir() for path in paths)
-    given = {"root": root, "split": split, "modality": modality, "limit": limit}
+    given: dict[str, Any] = {
+        "root": root, "split": split, "modality": modality, "suffix": suffix, "labels_suffix": labels_suffix,
+        "pairs_of": pairs_of, "limit": limit,
+    }  # fmt: skip
+    dataset = _open(paths, given) if atlas is None else _with_atlas(paths, given, atlas, atlas_role)
+    if root is not None:
+        given["root"] = str(absolute(root))
     if atlas is not None:
-        if images:
-            _only((), given, "image files")
-            scans: Sequence[Scan] = scans_of_files(paths)
-        else:
-            scans = _scans(_one(paths), given, root, split, modality)
-        return pairs_with_atlas(atlas, scans, role=atlas_role, source=paths[0].parent if images else paths[0])
-    if images and len(paths) == 2:
+        given["atlas"] = str(absolute(atlas))
+        given["atlas_role"] = atlas_role if atlas_role != "moving" else None
+    options = {name: value for name, value in given.items() if value is not None}
+    # A folder and the json that describes it are one data set.
+    opened = (dataset.source,) if len(paths) == 1 and atlas is None else tuple(paths)
+    return replace(dataset, opened=Opened(opened, options))
+
+
+def _open(paths: Sequence[Path], given: Mapping[str, Any]) -> Dataset:
+    if _are_images(paths):
+        if len(paths) != 2:
+            raise InputError(
+                f"{paths[0]}: {len(paths)} image file(s) were given; give two, a folder or an atlas"
+            )
         _only((), given, "two image files")
         return pair_of_files(paths[0], paths[1])
-    if images:
-        raise InputError(f"{paths[0]}: {len(paths)} image file(s) were given; give two, a folder or an atlas")
     path = _described(_one(paths))
-    if path.is_dir():
-        _only(("modality", "limit"), given, "a folder of images")
-        return pairs_of_folder(path, modality=modality, limit=limit)
-    return _read_file(path, given, root, split)
+    if not path.is_dir():
+        return _read_file(path, given)
+    found = _look_into(path, {name: value for name, value in given.items() if name not in _PAIRING})
+    if len(found.scans) < 2:
+        raise InputError(f"{path}: holds one image only, {found.scans[0].path.name}; a pair needs two")
+    pairs = pairs_of_scans(found.scans, given["pairs_of"] or "all", limit=given["limit"])
+    pairs = bids.with_tasks(pairs, found.scans) if found.is_bids else by_modality(pairs)
+    name = path.parent.name if path.name.startswith("images") else path.name
+    return Dataset(name, tuple(pairs), path, notes=found.notes)
 
 
-def _scans(
-    path: Path,
-    given: Mapping[str, object],
-    root: str | Path | None,
-    split: Split | None,
-    modality: str | None,
-) -> Sequence[Scan]:
-    path = _described(path)
-    if path.is_dir():
-        _only(("modality",), given, "the folder of an atlas's subjects")
-        return scans_of_folder(path, modality=modality)
-    return list(_read_file(path, given, root, split).scans())
-
-
-def _read_file(
-    path: Path, given: Mapping[str, object], root: str | Path | None, split: Split | None
+def _with_atlas(
+    paths: Sequence[Path], given: Mapping[str, Any], atlas: str | Path, role: AtlasRole
 ) -> Dataset:
+    notes: tuple[str, ...] = ()
+    if _are_images(paths):
+        _only((), given, "image files")
+        source, scans = paths[0].parent, scans_of_files(paths)
+    else:
+        source = _one(paths)
+        path = _described(source)
+        if path.is_dir():
+            found = _look_into(path, given)
+            scans, notes = list(found.scans), found.notes
+        else:
+            scans = list(_read_file(path, given).scans())
+    return replace(pairs_with_atlas(atlas, scans, role=role, source=source), notes=notes)
+
+
+_PAIRING = ("pairs_of", "limit")
+
+
+@dataclass(frozen=True)
+class _FolderScans:
+    scans: Sequence[Scan]
+    notes: tuple[str, ...]
+    is_bids: bool
+
+
+def _look_into(path: Path, given: Mapping[str, Any]) -> _FolderScans:
+    suffixes = {name: given[name] for name in ("suffix", "labels_suffix")}
+    if bids.is_bids(path):
+        _only(tuple(suffixes), given, "a BIDS folder")
+        return _FolderScans(*bids.scans_of_bids(path, **suffixes), is_bids=True)
+    _only(("modality", *suffixes), given, "a folder of images")
+    return _FolderScans(*scans_of_folder(path, modality=given["modality"], **suffixes), is_bids=False)
+
+
+def _read_file(path: Path, given: Mapping[str, Any]) -> Dataset:
     suffix = path.suffix.lower()
     if suffix == ".json":
         _only(("root", "split"), given, "a json")
-        return read_learn2reg(path, root=root, split=split)
+        return read_learn2reg(path, root=given["root"], split=given["split"])
     if suffix in (".csv", ".tsv"):
         _only(("root",), given, "a csv")
-        return read_csv(path, root=root)
+        return read_csv(path, root=given["root"])
     what = "is of an unknown kind" if path.exists() else "there is no such file or folder"
     raise InputError(f"{path}: {what}; give a .json, a .csv, a folder, or two .nii.gz files")
+
+
+def _are_images(paths: Sequence[Path]) -> bool:
+    return bool(paths) and all(is_image(path) and not path.is_dir() for path in paths)
 
 
 def _one(paths: Sequence[Path]) -> Path:
@@ -131,4 +187,4 @@ def _described(path: Path) -> Path:
 def _only(allowed: Sequence[str], given: Mapping[str, object], kind: str) -> None:
     for name, value in given.items():
         if value is not None and name not in allowed:
-            raise InputError(f"{name} does not apply to {kind}; leave it out")
+            raise InputError(f"{name.replace('_', '-')} does not apply to {kind}; leave it out")

@@ -18,6 +18,7 @@ __all__ = [
     "identity",
     "images_in",
     "is_image",
+    "stem",
 ]
 
 _SUFFIXES = (".nii.gz", ".nii")
@@ -34,6 +35,14 @@ def is_image(path: Path) -> bool:
     return path.name.endswith(_SUFFIXES) and not path.name.startswith(".")
 
 
+def stem(path: Path) -> str:
+    """An image's name without ``.nii`` or ``.nii.gz``."""
+    for suffix in _SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return path.stem
+
+
 def identity(path: Path) -> tuple[str, str]:
     """The id and the modality an image's name says.
 
@@ -43,10 +52,7 @@ def identity(path: Path) -> tuple[str, str]:
     match = _CHALLENGE_NAME.search(path.name)
     if match:
         return match[1], match[2]
-    for suffix in _SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix), "0000"
-    return path.stem, "0000"
+    return stem(path), "0000"
 
 
 def check_identifier(value: str, where: str) -> str:
@@ -153,10 +159,7 @@ def _companion(base: Path, image: str, kind: Kind | str, suffixes: tuple[str, ..
     if "images" not in image:
         return None
     same = base / image.replace("images", kind)
-    stem = same.name
-    for suffix in _SUFFIXES:
-        stem = stem.removesuffix(suffix)
-    for candidate in (same, *(same.with_name(stem + suffix) for suffix in suffixes)):
+    for candidate in (same, *(same.with_name(stem(same) + suffix) for suffix in suffixes)):
         if candidate.name.endswith(suffixes) and candidate.is_file():
             return absolute(candidate)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,20 @@ class FoundField:
     note: str = ""
 
 
-def find_field(folder: Path, pair: Pair, protocol: Protocol) -> FoundField:
-    """Look for a pair's field under the evaluator's names first, then under any name it might have."""
+def find_field(folder: Path, pair: Pair, protocol: Protocol, *, also: Collection[str] = ()) -> FoundField:
+    """Look for a pair's field under the evaluator's names first, then under any name it might have.
+
+    Parameters
+    ----------
+    also
+        Further names of the pair, where no other pair can be meant by them.
+    """
     official = [stem + suffix for stem in protocol.field_stems(pair) for suffix in protocol.suffixes]
     for name in official:
         if (folder / name).is_file():
             return FoundField(folder / name)
     wanted = " or ".join(official)
-    for stem in (f"disp_{pair.name}", f"disp_{pair.long_name}"):
+    for stem in (f"disp_{name}" for name in (pair.name, pair.long_name, *also)):
         for suffix in _SUFFIXES:
             path = folder / (stem + suffix)
             if path.is_file():
@@ -64,7 +71,8 @@ def find_reverse(folder: Path, pair: Pair, protocol: Protocol) -> Path | None:
                     return inverses / (stem + suffix)
     if pair.fixed.path == pair.moving.path:  # an image registered to itself is not its own opposite
         return None
-    return find_field(folder, Pair(pair.moving, pair.fixed), protocol).path
+    opposite = Pair(pair.moving, pair.fixed, in_full=pair.in_full)
+    return find_field(folder, opposite, protocol).path
 
 
 def read_field_vectors(path: Path, fixed: Grid, moving: Grid) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,12 +17,14 @@ from iterreg.errors import InputError
 from iterreg.evaluation import work
 from iterreg.evaluation.fields import FoundField, find_field, find_reverse
 from iterreg.evaluation.material import companions
-from iterreg.evaluation.protocols import Measure, Protocol
-from iterreg.evaluation.protocols.config import EvaluationConfig, measures_by_configs
+from iterreg.evaluation.protocols import Measure
+from iterreg.evaluation.protocols.config import measures_by_configs
+from iterreg.evaluation.rules import Rules
 from iterreg.evaluation.scoring import PairScores
 from iterreg.jobs.hashing import FileDigests, digest
 from iterreg.jobs.progress import Progress, format_seconds
 from iterreg.jobs.resources import available_memory
+from iterreg.runs import MethodResults
 from iterreg.volume import read_grid
 
 __all__ = ["PairRecord", "evaluate_folder"]
@@ -55,6 +58,8 @@ class PairRecord:
         Why not; a sentence.
     note
         What the user should know of a scored field, for example that its name is not the official one.
+    doubt
+        Why the field is not the one that its run or its sidecar describes; empty when nothing says so.
     """
 
     pair: Pair
@@ -63,6 +68,7 @@ class PairRecord:
     scores: PairScores | None
     reason: str = ""
     note: str = ""
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,47 +80,52 @@ class _Job:
     key: str = ""
     payload: Mapping[str, Any] | None = None
     reason: str = ""
+    note: str = ""
+    doubt: str = ""
+    kept: PairScores | None = None
 
 
 def evaluate_folder(
-    fields: Path,
+    method: MethodResults,
     dataset: Dataset,
-    protocol: Protocol,
+    rules: Rules,
     out: Path,
     *,
-    configs: Sequence[EvaluationConfig] = (),
     workers: int = 1,
     threads: int = 1,
-    with_extras: bool = True,
     progress: Progress | None = None,
+    on_work: Callable[[int], None] | None = None,
 ) -> list[PairRecord]:
     """Score the field of every pair.
 
     Parameters
     ----------
-    fields
-        The folder of ``disp_…`` files.
+    method
+        Whose fields they are. A field that its run made with other parameters is not scored, and one that is
+        not what its run or its sidecar describes is named.
     out
         Where records are kept, in ``cases``; those whose key (files, measures, version) matches are not
         computed again.
-    configs
-        Evaluation configs. A pair that none of them lists is measured by the protocol's defaults.
     workers, threads
         Pairs at once, and threads for each. One worker works in this process.
-    with_extras
-        Take what is beyond the challenge too.
+    on_work
+        Called with the number of pairs that are to be computed, when there are any.
 
     Returns
     -------
-    One record per pair, in the data set's order; never raises for what a single pair does.
+    One record per pair, in the data set's order; never raises for what a single pair does. Where an image of
+    a pair is gone, its record of the same field is taken as it is, with a note.
 
     Raises
     ------
     InputError
         If the folder of fields does not exist or records cannot be written.
     """
-    if not fields.is_dir():
-        raise InputError(f"{fields}: there is no such folder; give the folder that holds the disp_… files")
+    if method.fields is None or not (method.fields.is_dir() or method.run is not None):
+        raise InputError(
+            f"{method.fields or method.scores}: there is no such folder; "
+            "give the folder that holds the disp_… files"
+        )
     cases = out / "cases"
     try:
         cases.mkdir(parents=True, exist_ok=True)
@@ -122,58 +133,77 @@ def evaluate_folder(
         raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
     digests = FileDigests()
     digests.load(out / "digests.json")
-    plan = partial(
-        _plan, fields=fields, protocol=protocol, configs=configs, cases=cases, with_extras=with_extras,
-        digests=digests,
-    )  # fmt: skip
+    shorts = Counter(pair.short_name for pair in dataset.pairs)
+    plan = partial(_plan, method=method, rules=rules, cases=cases, digests=digests, shorts=shorts)
     jobs = [plan(pair) for pair in dataset.pairs]
     digests.save(out / "digests.json")
     known = {job.record: _read(job) for job in jobs}
     todo = [job for job in jobs if job.payload is not None and known[job.record] is None]
     reasons: dict[Path, str] = {}
     if todo:
+        if on_work:
+            on_work(len(todo))
         ended = _run(todo, out, workers=workers, threads=threads, progress=progress)
         reasons = {job.record: reason for job, reason in zip(todo, ended, strict=True)}
     records = []
     for job in jobs:
         reason = job.reason or reasons.get(job.record, "")
-        scores = None if reason else known[job.record] or _read(job)
+        scores = None if reason else job.kept or known[job.record] or _read(job)
         if scores is None and not reason:
             reason = f"{job.record}: its record could not be read back; run again"
-        records.append(PairRecord(job.pair, job.measures, job.found.path, scores, reason, job.found.note))
+        records.append(
+            PairRecord(job.pair, job.measures, job.found.path, scores, reason, job.note, job.doubt)
+        )
     return records
 
 
 def _plan(
     pair: Pair,
     *,
-    fields: Path,
-    protocol: Protocol,
-    configs: Sequence[EvaluationConfig],
+    method: MethodResults,
+    rules: Rules,
     cases: Path,
-    with_extras: bool,
     digests: FileDigests,
+    shorts: Mapping[str, int],
 ) -> _Job:
     """What is to be done for a pair, with the key that proves it done."""
-    covered = [config for config in configs if config.covers(pair)]
+    assert method.fields is not None
+    protocol = rules.protocol
+    covered = [config for config in rules.configs if config.covers(pair)]
     measures = measures_by_configs(covered, pair) if covered else protocol.measures_of(pair)
-    found = find_field(fields, pair, protocol)
+    # The short name that several pairs of the data set share means this one when it alone is scored.
+    alone = [pair.short_name] if shorts[pair.short_name] == 1 else []
+    found = find_field(method.fields, pair, protocol, also=alone)
     record = cases / f"{pair.long_name}.json"
+    note, said = found.note, ""
     try:
         if found.path is None:
             raise InputError(found.note)
-        for scan in (pair.fixed, pair.moving):
-            if not scan.path.is_file():
-                raise InputError(f"{scan.path}: there is no such image; check the data set's root")
-        reverse = find_reverse(fields, pair, protocol) if with_extras else None
+        field = digests(found.path)
+        doubt = method.doubt(pair.name, found.path, field)
+        if doubt is not None:
+            if doubt.refused:
+                raise InputError(doubt.sentence)
+            said = doubt.sentence
+        theirs = companions(pair, measures)
+        gone = [path for path in (pair.fixed.path, pair.moving.path, *theirs) if not path.is_file()]
+        if gone:
+            kept = _kept(record, field)
+            if kept is None:
+                raise InputError(f"{gone[0]}: there is no such image; check the data set's root")
+            note = " | ".join(
+                filter(None, [note, f"{gone[0]}: is gone, so scores of before could not be checked"])
+            )
+            return _Job(pair, measures, found, record, note=note, doubt=said, kept=kept)
+        reverse = find_reverse(method.fields, pair, protocol) if rules.with_extras else None
         masked = any(config.masked for config in covered)
-        files = [found.path, *([reverse] if reverse else []), *companions(pair, measures)]
+        files = [found.path, *([reverse] if reverse else []), *theirs]
         key = digest(
             {
                 "measures": [asdict(measure) for measure in measures],
                 "protocol": protocol.name,
                 "masked": masked,
-                "extras": with_extras,
+                "extras": rules.with_extras,
                 "files": [[path.name, digests(path)] for path in files],
                 "iterreg": __version__,
                 "revision": _REVISION,
@@ -183,9 +213,18 @@ def _plan(
         return _Job(pair, measures, found, record, reason=str(error))
     payload = work.pack(
         pair, found.path, reverse, measures, protocol.name,
-        masked=masked, with_extras=with_extras, record=record, key=key,
+        masked=masked, with_extras=rules.with_extras, record=record, key=key, digest=field,
     )  # fmt: skip
-    return _Job(pair, measures, found, record, key, payload)
+    return _Job(pair, measures, found, record, key, payload, note=note, doubt=said)
+
+
+def _kept(record: Path, field: str) -> PairScores | None:
+    """Scores of the very same field, by whatever rules they were made."""
+    try:
+        data = json.loads(record.read_text())
+        return PairScores.from_json(data) if data["field"] == field else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _read(job: _Job) -> PairScores | None:

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,47 @@ from iterreg.dataset.base import Dataset
 from iterreg.evaluation.aggregate import Aggregate, aggregates, dice30_of, metrics_json
 from iterreg.evaluation.folder import PairRecord
 from iterreg.evaluation.protocols import Protocol
+from iterreg.evaluation.rules import Rules
 from iterreg.evaluation.scoring import LabelRow
 from iterreg.jobs.atomic import write_text
 
-__all__ = ["table", "write_records"]
+__all__ = ["table", "with_scored", "write_records"]
 
 
-def write_records(
-    out: Path, records: Sequence[PairRecord], protocol: Protocol, dataset: Dataset, name: str
-) -> None:
+def with_scored(dataset: Dataset, whole: Dataset, out: Path) -> Dataset:
+    """The pairs of `dataset`, and those of `whole` that a folder of scores has rows of already.
+
+    What is scored of a part must not take the rest out of the tables.
+    """
+    cases = {pair.case for pair in dataset.pairs}
+    try:
+        with (out / "pairs.csv").open(newline="", encoding="utf-8") as stream:
+            cases |= {row.get("case") or "" for row in csv.DictReader(stream)}
+    except (OSError, ValueError, csv.Error):
+        return dataset
+    return replace(whole, pairs=tuple(pair for pair in whole.pairs if pair.case in cases))
+
+
+def write_records(out: Path, records: Sequence[PairRecord], rules: Rules, dataset: Dataset) -> None:
     """Write ``metrics.json``, ``pairs.csv``, ``labels.csv`` and ``summary.json`` into `out`.
+
+    A file that says the same already is left as it is.
 
     Raises
     ------
     OSError
         If they cannot be written.
     """
-    write_text(out / "metrics.json", json.dumps(metrics_json(records, protocol, name), indent=4) + "\n")
-    write_text(out / "pairs.csv", _csv(_pair_rows(records)))
-    write_text(out / "labels.csv", _csv(_label_rows(records)))
-    write_text(out / "summary.json", json.dumps(_summary(records, protocol, dataset), indent=1) + "\n")
+    name = rules.configs[-1].name if rules.configs else dataset.name
+    for file, text in (
+        ("metrics.json", json.dumps(metrics_json(records, rules.protocol, name), indent=4) + "\n"),
+        ("labels.csv", _csv(_label_rows(records))),
+        ("summary.json", json.dumps(_summary(records, rules, dataset), indent=1) + "\n"),
+        ("pairs.csv", _csv(_pair_rows(records))),
+    ):
+        path = out / file
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_text(path, text)
 
 
 def table(records: Sequence[PairRecord], protocol: Protocol) -> str:
@@ -82,7 +103,8 @@ def _pair_rows(records: Sequence[PairRecord]) -> list[dict[str, Any]]:
             "case": pair.case,
             "task": pair.task,
             "outcome": "failed" if scores is None else "incomplete" if scores.problems else "ok",
-            "reason": record.reason or " | ".join(scores.problems if scores else ()) or record.note,
+            "reason": record.reason
+            or " | ".join(filter(None, [*(scores.problems if scores else ()), record.note, record.doubt])),
             "field": record.field.name if record.field else "",
         }
         for measure in record.measures:
@@ -118,11 +140,11 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return stream.getvalue()
 
 
-def _summary(records: Sequence[PairRecord], protocol: Protocol, dataset: Dataset) -> dict[str, Any]:
-    found = aggregates(records, protocol)
+def _summary(records: Sequence[PairRecord], rules: Rules, dataset: Dataset) -> dict[str, Any]:
+    found = aggregates(records, rules.protocol)
     return {
         "dataset": dataset.name,
-        "protocol": protocol.name,
+        **rules.to_json(),
         "iterreg": __version__,
         "pairs": len(records),
         "scored": sum(record.scores is not None for record in records),
@@ -135,6 +157,7 @@ def _summary(records: Sequence[PairRecord], protocol: Protocol, dataset: Dataset
             if r.scores is not None and r.scores.problems
         },
         "notes": {r.pair.case: r.note for r in records if r.scores is not None and r.note},
+        "doubts": {r.pair.case: r.doubt for r in records if r.scores is not None and r.doubt},
     }
 
 

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache as cached
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,19 @@ from iterreg.volume import load_image, load_labels, read_grid
 __all__ = ["score_field", "score_folder"]
 
 Extra = Callable[[Pair, DisplacementField], Mapping[str, float]]
+
+
+@cached
+def _code() -> str:
+    """Digest of all that can shape a score: the rooms that this one may import from, and itself."""
+    package = files("iterreg")
+    seen = hashlib.sha256()
+    rooms = [package / name for name in ("evaluation", "dataset", "io", "kernels")]
+    alone = [package / f"{name}.py" for name in ("field", "volume", "nifti_files")]
+    modules = [one for room in rooms for one in room.iterdir() if one.name.endswith(".py")]
+    for module in sorted([*modules, *alone], key=str):
+        seen.update(module.read_bytes())
+    return seen.hexdigest()
 
 
 def score_field(field: DisplacementField, pair: Pair) -> dict[str, float]:
@@ -74,7 +91,8 @@ def score_folder(
     pairs
         The pairs to look for; those without a field are left out of the answer.
     cache
-        A json file that remembers scores by the content of field, labels and landmarks.
+        A json file that remembers scores by the content of field, labels and landmarks, and by the code that
+        made them.
     extra
         Further scores of a pair, for example its distance from a known truth.
 
@@ -89,6 +107,8 @@ def score_folder(
             known = json.loads(cache.read_text())
         except ValueError:
             known = {}
+        known = known if isinstance(known, dict) else {}
+    code = [_code(), inspect.getsource(extra) if extra else ""]
     scored: dict[str, dict[str, float]] = {}
     fresh: dict[str, Any] = {}
     for pair in pairs:
@@ -97,7 +117,7 @@ def score_folder(
             continue
         companions = [pair.fixed.labels, pair.moving.labels, pair.fixed.landmarks, pair.moving.landmarks]
         inputs = [path, pair.fixed.path, *(file for file in companions if file is not None)]
-        key = digest([digests(file) for file in inputs])
+        key = digest([*code, *(digests(file) for file in inputs)])
         if key in known:
             scored[pair.name] = known[key]
         else:

@@ -33,8 +33,9 @@ def pack(
     with_extras: bool,
     record: Path,
     key: str,
+    digest: str,
 ) -> dict[str, Any]:
-    """A job as JSON; `record` is the file that the scores and their `key` go to."""
+    """A job as JSON; `record` is the file that the scores, their `key` and the field's `digest` go to."""
     return {
         "fixed": _scan_json(pair.fixed),
         "moving": _scan_json(pair.moving),
@@ -47,6 +48,7 @@ def pack(
         "with_extras": with_extras,
         "record": str(record),
         "key": key,
+        "digest": digest,
     }
 
 
@@ -84,7 +86,12 @@ def work(payload: Mapping[str, Any]) -> float:
     seconds = time.perf_counter() - began
     write_json(
         payload["record"],
-        {"key": payload["key"], "seconds": round(seconds, 3), **scores.to_json()},
+        {
+            "key": payload["key"],
+            "field": payload["digest"],
+            "seconds": round(seconds, 3),
+            **scores.to_json(),
+        },
     )
     return seconds
 

@@ -46,13 +46,19 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a small UTF-8 text file atomically."""
-    write_bytes(path, text.encode())
+    """Write a small UTF-8 text file atomically; what cannot be UTF-8 (file names can be so) is escaped."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as indented JSON atomically, keys in their own order."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Write a value as indented JSON atomically, keys in their own order.
+
+    It is UTF-8 whatever file names are in it: what cannot be encoded is escaped, and comes back as it was.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    if not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
+        text = json.dumps(value, indent=1)
+    write_bytes(path, (text + "\n").encode())
 
 
 def _flush(path: Path) -> None:

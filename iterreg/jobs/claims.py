@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import socket
 import threading
 import time
@@ -145,7 +146,7 @@ def _owner() -> dict[str, int | str | None]:
 def _claims(folder: Path) -> list[Path]:
     """The claims of a folder, oldest first."""
     with suppress(OSError), os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith("claim-")]
+        names = [entry.name for entry in entries if re.fullmatch(r"claim-\d+", entry.name)]
         return sorted((folder / name for name in names), key=_number)
     return []
 

@@ -314,40 +314,32 @@ def _numbers(one: MethodOnPair, order: Sequence[str]) -> list[tuple[str, str]]:
 
 def _method(result: Results, pairs: Sequence[str]) -> dict[str, Any]:
     entry = result.entry
-    sidecar = entry.sidecar(pairs)
-    request = entry.request
-    facts = [str(request.get(key, "")) for key in ("method", "preset") if request.get(key)]
-    versions = sidecar.get("versions", {})
-    if isinstance(versions, dict):
-        facts += [f"{name} {version}" for name, version in versions.items()]
-    statuses = [(pair, entry.status(pair)) for pair in pairs]
+    sidecar, request = entry.sidecar(pairs), entry.request
+    facts = [text for text in (request.method, request.preset) if text] if request else []
+    versions = sidecar.versions if sidecar else {}
+    facts += [f"{name} {version}" for name, version in versions.items()]
+    statuses = [(pair, status) for pair in pairs if (status := entry.status(pair)) is not None]
     rows = [
         (
             Cell(pair),
-            Cell(str(status.get("outcome", ""))),
-            _measured(status.get("cpu_seconds")),
-            _measured(status.get("wall_seconds")),
-            _measured(status.get("peak_bytes"), per=2**20),
-            _measured(status.get("threads")),
-            Cell(str(status.get("host", ""))),
+            Cell(status.outcome),
+            _measured(status.cpu_seconds),
+            _measured(status.wall_seconds),
+            _measured(status.peak_bytes, per=2**20),
+            _measured(status.threads),
+            Cell(status.host),
         )
         for pair, status in statuses
-        if status
     ]
     heads = ("pair", "outcome", "CPU s", "wall s", "peak MiB", "threads", "host")
     table = TableView("Jobs: time and memory", heads, tuple(rows), text_columns=(0, 1, 6)) if rows else None
-    recorded = {
-        key: value
-        for key, value in (
-            ("parameters", sidecar.get("parameters") or request.get("values")),
-            ("seed", request.get("seed", sidecar.get("seed"))),
-            ("masks", request.get("masks")),
-            ("versions", versions),
-            ("machine", sidecar.get("machine")),
-            ("command", sidecar.get("command")),
-        )
-        if value not in (None, {}, "")
-    }
+    recorded: dict[str, Any] = {}
+    if request is not None:
+        recorded = {"parameters": request.values, "seed": request.seed, "masks": request.masks}
+    if sidecar is not None:
+        recorded = {"parameters": sidecar.parameters, "seed": sidecar.status.seed} | recorded
+        recorded |= {"versions": versions, "machine": sidecar.machine, "command": sidecar.command}
+    recorded = {key: value for key, value in recorded.items() if value not in (None, {}, "")}
     return {
         "name": entry.name,
         "facts": ", ".join(facts),
@@ -362,9 +354,8 @@ def _compact(value: Any) -> str:
     return re.sub(r"\[\s+([^\[\]{}]{0,120}?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text)
 
 
-def _measured(value: object, *, per: float = 1.0) -> Cell:
-    """What a status holds, if it is a number: a status may have been written by anyone."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
+def _measured(value: float | None, *, per: float = 1.0) -> Cell:
+    if value is None:
         return Cell("–")
     found = value / per
     return Cell(f"{found:.0f}" if found >= 100 or found == int(found) else f"{found:.1f}", found)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from iterreg.dataset.base import Pair
 from iterreg.io.challenge import field_name
-from iterreg.report.entries import Entry
+from iterreg.runs import MethodResults
 
 __all__ = ["NOT_RUN", "Failure", "Results"]
 
@@ -52,12 +52,12 @@ class Results:
         Case -> label -> Dice.
     """
 
-    entry: Entry
+    entry: MethodResults
     rows: Mapping[str, Mapping[str, str]]
     dice: Mapping[str, Mapping[int, float]]
 
     @classmethod
-    def of(cls, entry: Entry) -> Results:
+    def of(cls, entry: MethodResults) -> Results:
         """Read the scores; empty as far as files are missing or damaged."""
         rows = {row["case"]: row for row in _read(entry.scores / "pairs.csv") if row.get("case")}
         dice: dict[str, dict[int, float]] = {}
@@ -77,8 +77,8 @@ class Results:
         return {name: value for name, value in numbers.items() if value is not None}
 
     def field(self, pair: Pair) -> Path | None:
-        """Its field file, if it is there."""
-        if self.entry.fields is None:
+        """Its field file, if it is there and the method's as it is now."""
+        if self.entry.fields is None or self.entry.other_version(pair.name):
             return None
         recorded = self.rows.get(pair.case, {}).get("field") or field_name(pair.name)
         path = self.entry.fields / Path(recorded).name
@@ -96,9 +96,9 @@ class Results:
         if row.get("outcome") == "ok":
             return None
         status = entry.status(pair)
-        if status and status.get("outcome") != "ok":
-            outcome, reason = str(status.get("outcome")), str(status.get("reason", ""))
-        elif entry.arm is not None and not status and not row.get("field"):
+        if status is not None and not status.ok:
+            outcome, reason = status.outcome, status.reason
+        elif entry.arm is not None and status is None and not row.get("field"):
             outcome, reason = NOT_RUN, "no job of this pair has ended yet"
         elif row:
             outcome, reason = row.get("outcome", ""), row.get("reason", "")

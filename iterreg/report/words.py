@@ -12,6 +12,7 @@ from iterreg.statistics.bootstrap import Interval
 from iterreg.statistics.comparison import Comparison
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.paired import Pairwise
+from iterreg.words import count
 
 __all__ = ["costs", "count", "interval", "leader", "number", "p_value", "sentences", "short", "verdict_words"]
 
@@ -50,11 +51,6 @@ def p_value(p: float) -> str:
 def interval(found: Interval, digits: int = 4) -> str:
     """Ends of an interval in brackets; empty when there is none."""
     return f"[{number(found.low, digits)}, {number(found.high, digits)}]" if found.known else ""
-
-
-def count(n: int, what: str) -> str:
-    """``1 pair``, ``2 pairs``."""
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def leader(comparison: Comparison, measure: Measure) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 
 from iterreg.errors import InputError
+from iterreg.runs import open_results
+from iterreg.runs.opening import named
 from iterreg.statistics.published import TABLES, PublishedMean, published_means
 
 __all__ = ["INITIAL_DICE", "PUBLISHED", "Source", "read_sources", "subjects_of"]
@@ -26,6 +28,7 @@ PUBLISHED = "published:"
 
 _NOT_MEASURES = {"pair", "case", "task", "outcome", "reason", "field"}
 _CASE = re.compile(r"^(.+?)(?:_(\d{4}))?<--(.+?)(?:_(\d{4}))?$")
+_BIDS_SCAN = re.compile(r"^(sub-[A-Za-z0-9+]+)_.+$")
 _COSTS = ("cpu_s", "wall_s", "peak_mib")
 _LABEL_MEASURES = {"dice": "dice", "hd95": "hd95", "initial_dice": INITIAL_DICE}
 
@@ -96,7 +99,7 @@ def read_sources(texts: Sequence[str], *, robust: bool = False) -> list[Source]:
         if source.name in seen:
             raise InputError(
                 f"two runs are called {source.name!r} ({seen[source.name].path} and {source.path}); "
-                "name them with NAME=SCORES"
+                "name them with NAME=PATH"
             )
         seen[source.name] = source
     return sources
@@ -106,66 +109,45 @@ def subjects_of(case: str) -> tuple[str, str, str]:
     """Fixed subject, moving subject and contrast of an evaluator's key ``3455_0000<--3454_0001``.
 
     The contrast is ``0001`` where fixed and moving share the modality, else ``0000-0001`` (fixed-moving).
-    A key without an arrow is one subject, and no contrast is known.
+    The scans of a BIDS folder, ``sub-01_ses-1`` and ``sub-01_ses-2``, are of one subject, ``sub-01``. A key
+    without an arrow is one subject, and no contrast is known.
     """
     found = _CASE.match(case)
     if not found:
         return case, case, ""
     fixed, fixed_modality, moving, moving_modality = found.groups()
+    fixed, moving = (_BIDS_SCAN.sub(r"\1", one) for one in (fixed, moving))
     contrasts = dict.fromkeys([fixed_modality or "", moving_modality or ""])
     return fixed, moving, "-".join(contrasts)
 
 
 def _read(text: str, *, robust: bool) -> list[Source]:
-    name, where = _split(text)
-    if where.startswith(PUBLISHED):
-        return _published(where.removeprefix(PUBLISHED), name)
-    path = Path(where)
-    folders = _score_folders(path) if path.is_dir() else [(_name_of(path), path)]
-    if not folders:
+    if PUBLISHED in text:
+        name, _, table = text.partition(PUBLISHED)
+        return _published(table, name.removesuffix("="))
+    name, path = named(text)
+    found = [
+        one for one in open_results(path).methods if one.scores.is_file() or _pairs(one.scores).is_file()
+    ]
+    if not found:
         raise InputError(
             f"{path}: holds no scores (no pairs.csv in it, in scores/ or in an arm's scores/); "
             "make them with iterreg evaluate"
         )
     sources = []
-    for own, folder in folders:
-        several = len(folders) > 1
+    for one in found:
         if name.startswith("@"):
-            label = own + name
-        elif several and name:
-            label = f"{name}/{own}"
+            label = one.name + name
+        elif len(found) > 1 and name:
+            label = f"{name}/{one.name}"
         else:
-            label = name or own
-        sources.append(_read_one(label, folder, robust=robust))
+            label = name or one.name
+        sources.append(_read_one(label, one.scores, robust=robust))
     return sources
 
 
-def _split(text: str) -> tuple[str, str]:
-    name, equals, where = text.partition("=")
-    if not equals or "/" in name:
-        return "", text
-    if not name or not where:
-        raise InputError(f"{text!r}: a run is given as NAME=SCORES")
-    return name, where
-
-
-def _score_folders(path: Path) -> list[tuple[str, Path]]:
-    """The folders of scores at or below a folder, with the names of their arms."""
-    if (path / "pairs.csv").is_file():
-        return [(_name_of(path), path)]
-    if (path / "scores" / "pairs.csv").is_file():
-        return [(_name_of(path / "scores"), path / "scores")]
-    below = sorted(path.glob("*/scores/pairs.csv")) or sorted(path.glob("*/pairs.csv"))
-    return [(_name_of(file.parent), file.parent) for file in below]
-
-
-def _name_of(path: Path) -> str:
-    path = path.absolute()
-    if path.is_file() or path.suffix in (".csv", ".json"):
-        if path.name not in ("pairs.csv", "metrics.json"):
-            return path.name.removesuffix(path.suffix)
-        path = path.parent
-    return path.parent.name if path.name == "scores" else path.name.removesuffix("-scores")
+def _pairs(scores: Path) -> Path:
+    return scores / "pairs.csv"
 
 
 def _published(table: str, prefix: str) -> list[Source]:
@@ -184,9 +166,7 @@ def _published(table: str, prefix: str) -> list[Source]:
 
 def _read_one(name: str, path: Path, *, robust: bool) -> Source:
     if path.is_dir():
-        return _read_pairs(name, path / "pairs.csv", robust=robust)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file or folder of scores")
+        return _read_pairs(name, _pairs(path), robust=robust)
     if path.suffix == ".csv":
         return _read_pairs(name, path, robust=robust)
     if path.suffix == ".json":

@@ -14,15 +14,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from iterreg.batch.fieldset import dataset_of, find_fields
 from iterreg.batch.package import pack
-from iterreg.batch.runfolder import RunFolder
 from iterreg.batch.vetting import inspect
 from iterreg.cli.main import main
 from iterreg.dataset import open_dataset
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
 from iterreg.io.challenge import write_field
+from iterreg.runs import MethodResults, RunFolder, open_results
 from iterreg.volume import Grid
 
 SHAPE = (6, 7, 8)
@@ -72,6 +71,10 @@ def submission(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, Path, li
     for name in names:
         write_random(folder / name, rng)
     return folder, write_json(tmp_path / "LUMIR25_dataset.json", pairs), names
+
+
+def find_fields(path: Path, *, arm: str | None = None) -> MethodResults:
+    return open_results(path).only(arm)
 
 
 def errors(folder: Path, dataset: Path) -> tuple[str, ...]:
@@ -253,9 +256,11 @@ def test_a_field_that_changes_after_its_inspection_is_not_packed(
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
-def test_a_plain_folder_needs_a_data_set(submission: tuple[Path, Path, list[str]]) -> None:
-    with pytest.raises(InputError, match="--dataset"):
-        dataset_of(find_fields(submission[0]))
+def test_a_plain_folder_needs_a_data_set(
+    submission: tuple[Path, Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["package", str(submission[0])]) == 1
+    assert "--dataset" in capsys.readouterr().err
     with pytest.raises(InputError, match="is not a run folder"):
         find_fields(submission[0], arm="syn")
 
@@ -365,7 +370,7 @@ def test_the_pairs_of_the_record_count_when_the_data_set_is_gone(run: Path, fini
     record["dataset"]["source"] = str(run.parent / "gone_dataset.json")
     record["pairs"] = record["pairs"][:2]
     (run / "run.json").write_text(json.dumps(record))
-    dataset = dataset_of(find_fields(run))
+    dataset = RunFolder(run).read().whole()
     assert [pair.name for pair in dataset.pairs] == ["0001_0002", "0002_0003"]
     found = inspect(find_fields(run), dataset)
     assert found.errors == ()

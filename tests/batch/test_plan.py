@@ -15,14 +15,15 @@ import pytest
 
 from iterreg.batch import plan as planning
 from iterreg.batch.arms import Arm, parse_arm
-from iterreg.batch.plan import Plan, Settings, make_plan
+from iterreg.batch.plan import Plan, Settings, arm_record, make_plan
 from iterreg.batch.records import write_results
-from iterreg.batch.runfolder import JobFolder, RunFolder
 from iterreg.dataset.base import Dataset, Pair, Scan
 from iterreg.errors import InputError
 from iterreg.jobs.hashing import FileDigests
 from iterreg.methods.base import Cost, Parameters
 from iterreg.methods.identity import Identity
+from iterreg.runs import JobFolder, RunFolder, RunRecord
+from iterreg.runs.record import DatasetRecord
 from iterreg.volume import Grid
 
 GIB = 2**30
@@ -203,8 +204,8 @@ def strange_status(job: JobFolder) -> None:
         (remove_field, "again", "is missing"),
         (cut_off, "again", "never ended"),
         (failed, "again", "timeout: too slow"),
-        (spoil_status, "new", ""),
-        (strange_status, "new", ""),
+        (spoil_status, "again", "status.json: cannot be read as json"),
+        (strange_status, "again", "status.json: is [], not an object"),
     ],
 )
 def test_what_is_not_proven_is_done_again(
@@ -380,7 +381,7 @@ def cpu_seconds_of_planning(folder: Path, jobs: int) -> float:
     dataset = make_dataset(folder, int(jobs**0.5) + 2, first=jobs)
     run, digests = RunFolder(folder / "run"), FileDigests()
     run.create()
-    run.write({"arms": {"priced": {}}, "pairs": [], "commands": [], "dataset": {}})
+    run.write(RunRecord(DatasetRecord.of(dataset), arms={"priced": arm_record(arm(), Settings())}))
     pretend(make_plan(dataset, [arm()], run, Settings(), digests=digests))
     digests.save(run.digests)
     began = time.process_time()

@@ -160,6 +160,28 @@ def test_nothing_is_computed_twice(dataset: Path, monkeypatch: pytest.MonkeyPatc
     assert len(done) == 10, "another protocol is another question"
 
 
+def test_a_part_takes_nothing_of_the_rest_away(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(dataset) == 0
+    before = rows(dataset, "pairs.csv"), rows(dataset, "labels.csv"), written(dataset, "metrics.json")
+    capsys.readouterr()
+    assert evaluate(dataset, "--pairs", "0012_0011") == 0
+    shown = capsys.readouterr().out
+    assert "0012_0011" in shown
+    assert "0011_0010" not in shown
+    assert (
+        rows(dataset, "pairs.csv"),
+        rows(dataset, "labels.csv"),
+        written(dataset, "metrics.json"),
+    ) == before
+    save(dataset.parent / "fields" / "disp_0010_0012.nii.gz", np.zeros((*SHAPE, 3), np.float32))
+    assert evaluate(dataset, "--pairs", "0012_0011") == 0
+    after = {row["pair"]: row for row in rows(dataset, "pairs.csv")}
+    assert len(after) == 4
+    assert after["0010_0012"]["DSC"] != {row["pair"]: row for row in before[0]}["0010_0012"]["DSC"]
+
+
 def test_a_field_under_another_name_is_scored_and_noted(
     dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,4 +268,4 @@ def test_refusals(
 def test_no_folder_of_fields(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(dataset.parent / "fields")
     assert evaluate(dataset) == 1
-    assert "there is no such folder" in capsys.readouterr().err
+    assert "there is no such file or folder" in capsys.readouterr().err

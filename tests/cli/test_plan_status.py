@@ -97,6 +97,16 @@ def test_status_of_a_finished_run(finished: Path, capsys: pytest.CaptureFixture[
     assert lines == [f"{finished}: pairs, 2 pairs, 1 arms", "  identity  2 done"]
 
 
+def test_status_of_an_arm(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((finished / "run.json").read_text())
+    record["arms"]["later"] = record["arms"]["identity"]
+    (finished / "run.json").write_text(json.dumps(record))
+    assert main(["status", str(finished)]) == 3
+    assert "later     2 missing" in capsys.readouterr().out
+    assert main(["status", str(finished / "identity")]) == 0
+    assert "2 pairs, 1 arms" in capsys.readouterr().out
+
+
 def test_status_proves_what_it_says(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fields, jobs = finished / "identity" / "fields", finished / "identity" / "jobs"
     content = bytearray((fields / "disp_1001_1000.nii.gz").read_bytes())
@@ -117,6 +127,26 @@ def test_status_proves_what_it_says(finished: Path, capsys: pytest.CaptureFixtur
     (jobs / "1002_1000" / "status.json").unlink()  # a field without a status proves nothing
     assert main(["status", str(finished)]) == 2
     assert "1 damaged, 1 missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["fields", "inverse"])
+def test_status_verifies_all_that_a_job_left(
+    table: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["run", str(table), "--out", str(out), "-m", "identity", "-q", "--inverse"]) == 0
+    assert main(["status", "--verify", str(out)]) == 0
+    path = out / "identity" / kind / "disp_1001_1000.nii.gz"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    assert main(["status", str(out)]) == 0
+    capsys.readouterr()
+    assert main(["status", "--verify", str(out)]) == 2
+    assert f"{path}: has other content than was written" in capsys.readouterr().out
+    path.unlink()
+    assert main(["status", str(out)]) == 2
+    assert f"{path}: is gone" in capsys.readouterr().out
 
 
 def test_status_counts_missing_and_running(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -235,7 +235,7 @@ def test_exit_codes(
     done: int, failed: int, elsewhere: int, left: int, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from iterreg.batch.local import Summary
-    from iterreg.batch.runfolder import RunFolder
+    from iterreg.runs import RunFolder
 
     class Nothing:
         jobs = (1, 2)
@@ -246,3 +246,188 @@ def test_exit_codes(
     plan: Any = Nothing()
     assert close(plan, RunFolder("run"), Summary(done, failed, elsewhere, left)) == code
     assert f"{done} of 2 done" in capsys.readouterr().out
+
+
+# -- one run, one data set; one arm, one method --------------------------------------------------------------
+
+
+def test_another_data_set_is_refused_with_both_named(
+    run: Callable[..., int], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other one has images of the same ids: its fields would take the places of these."""
+    assert run("-q") == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in tmp_path.glob("brain_*.nii.gz"):
+        write_image(other / path.name, 50)
+    (other / "pairs.csv").write_text(table.read_text())
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.nii.gz")}
+    command = [str(other / "pairs.csv"), "--out", str(tmp_path / "run"), "-m", "identity"]
+    for name in ("plan", "run"):
+        assert main([name, *command]) == 1
+        said = capsys.readouterr().err
+        assert f"is a run of the data set pairs ({table})" in said
+        assert f"--out for pairs ({other / 'pairs.csv'})" in said
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.nii.gz")} == before
+
+
+def test_a_data_set_that_has_moved_is_gone_on_with(
+    run: Callable[..., int], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-q", "--first", "1") == 0
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in (table, *tmp_path.glob("brain_*.nii.gz")):
+        path.rename(moved / path.name)
+    capsys.readouterr()
+    assert main(["run", str(moved / "pairs.csv"), "--out", str(tmp_path / "run"), "-m", "identity"]) == 0
+    assert "identity: 1 done, 2 to do" in capsys.readouterr().out
+
+
+def test_the_default_folder_is_called_after_the_data_set(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = table.rename(table.with_name("my pairs.csv"))
+    assert main(["run", str(named), "-m", "identity", "-q", "--first", "1"]) == 0
+    assert (tmp_path / "iterreg-run-my_pairs" / "run.json").is_file()
+
+
+def test_a_part_with_other_parameters_is_refused_and_the_whole_is_made_again(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-q") == 0
+    capsys.readouterr()
+    assert run("--seed", "5", "--pairs", "1001_1000") == 1
+    said = capsys.readouterr().err
+    assert "would hold two versions of identity: 2 of its fields (1002_1000, 1003_1000)" in said
+    assert "made with seed 1 instead of 5" in said
+    assert "--out" in said
+    seeds = {row["seed"] for row in results(tmp_path / "run")}
+    assert seeds == {"1"}
+    assert run("-q", "--masks", "both", "--pairs", "1001_1000") == 0, "no pair has a mask: nothing differs"
+    assert run("-q", "--seed", "5") == 0
+    assert {row["seed"] for row in results(tmp_path / "run")} == {"5"}
+    assert run("-q", "--seed", "5", "--pairs", "1001_1000") == 0
+
+
+def test_another_mask_option_is_another_version_where_there_are_masks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2, 3):
+        write_image(tmp_path / f"brain{number}.nii.gz", number)
+    nib.save(
+        nib.Nifti1Image(np.ones((12, 10, 8), np.uint8), np.diag([2.0, 2.0, 2.0, 1.0])),
+        tmp_path / "mask.nii.gz",
+    )
+    table = tmp_path / "masked.csv"
+    table.write_text(
+        "fixed,moving,fixed_mask\n"
+        "brain1.nii.gz,brain2.nii.gz,mask.nii.gz\nbrain2.nii.gz,brain3.nii.gz,mask.nii.gz\n"
+    )
+    command = ["run", str(table), "--out", str(tmp_path / "run"), "-m", "identity", "-q"]
+    assert main(command) == 0
+    assert main([*command, "--masks", "fixed", "--first", "1"]) == 1
+    assert "masks none instead of fixed" in capsys.readouterr().err
+
+
+def spoil_arm(out: Path, *pairs: str) -> None:
+    """What an interrupted `run --seed 5` leaves: the arm is of seed 5, these pairs are still of seed 1."""
+    for pair in pairs:
+        path = out / "identity" / "jobs" / pair / "status.json"
+        status = json.loads(path.read_text())
+        path.write_text(json.dumps({**status, "version": "of-before", "seed": 1}))
+
+
+def test_two_versions_are_never_taken_for_one_method(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-q", "--seed", "5") == 0
+    out = tmp_path / "run"
+    spoil_arm(out, "1002_1000")
+    capsys.readouterr()
+    assert main(["status", str(out)]) == 2
+    said = capsys.readouterr().out
+    assert "2 done, 1 changed" in said
+    assert "changed identity/1002_1000" in said
+    assert "made with seed 1 instead of 5" in said
+    assert main(["package", str(out)]) == 1
+    assert "disp_1002_1000.nii.gz: was made with seed 1 instead of 5" in capsys.readouterr().err
+    assert main(["evaluate", str(out), "--cores", "1"]) == 2
+    assert "not scored: 1002_1000" in capsys.readouterr().out
+    with (out / "identity" / "scores" / "pairs.csv").open(newline="") as stream:
+        outcomes = {row["pair"]: row["outcome"] for row in csv.DictReader(stream)}
+    assert outcomes == {"1001_1000": "ok", "1002_1000": "failed", "1003_1000": "ok"}
+
+
+# -- one bad entry costs one entry ---------------------------------------------------------------------------
+
+
+def test_junk_in_a_run_folder_costs_nothing_but_itself(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run("-q") == 0
+    jobs = out / "identity" / "jobs"
+    (jobs / "1001_1000" / "status.json").write_text(json.dumps({"outcome": 7}))
+    (jobs / "1001_1000" / "unfinished").write_text("a file")
+    (jobs / "1002_1000" / "claim-0001~").touch()
+    (jobs / "1003_1000" / "status.json").unlink()
+    (jobs / "1003_1000" / "status.json").mkdir()
+    (jobs / "a file").touch()
+    (jobs / os.fsdecode(b"\xff\xfe")).mkdir()
+    (out / "identity" / "fields" / os.fsdecode(b"disp_\xff.nii.gz")).touch()
+    capsys.readouterr()
+    assert main(["status", str(out)]) == 2
+    said = capsys.readouterr().out
+    assert "failed identity/1001_1000: unreadable" in said
+    assert "'outcome' is 7, not a text" in said
+    assert "identity  2 failed, 1 done" in said
+    assert main(["package", str(out)]) == 1
+    assert run("-q") == 0
+    assert main(["status", str(out)]) == 0
+    assert len(results(out)) == 3
+
+
+def test_an_entry_of_wrong_types_in_the_record_is_left_out_and_healed_by_the_next_run(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run("-q") == 0
+    record = json.loads((out / "run.json").read_text())
+    record["pairs"][1] = 5
+    record["arms"]["broken"] = []
+    (out / "run.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert main(["status", str(out)]) == 2
+    said = capsys.readouterr().out
+    assert "2 pairs, 1 arms" in said
+    assert "run.json: pair 2: is 5, not an object; it is left out" in said
+    assert "run.json: arm broken: is [], not an object; it is left out" in said
+    assert run("-q") == 0
+    assert main(["status", str(out)]) == 0
+    assert "3 pairs" in capsys.readouterr().out
+
+
+def test_a_lost_record_is_made_anew_from_what_is_done(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run("-q") == 0
+    (out / "run.json").write_text("{")
+    assert main(["status", str(out)]) == 1
+    assert "remove it and give the same iterreg run commands again" in capsys.readouterr().err
+    (out / "run.json").unlink()
+    assert run() == 0
+    assert "identity: 3 done" in capsys.readouterr().out
+
+
+def test_a_data_set_in_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"im\xff")
+    folder.mkdir()
+    for number in (1, 2):
+        write_image(folder / f"brain{number}.nii.gz", number)
+    images = [str(folder / f"brain{number}.nii.gz") for number in (1, 2)]
+    assert main(["run", *images, "--out", str(tmp_path / "run"), "-m", "identity", "-q"]) == 0
+    assert main(["status", str(tmp_path / "run")]) == 0
+    assert main(["evaluate", str(tmp_path / "run"), "--cores", "1"]) in (0, 2)

@@ -74,11 +74,22 @@ def test_first_counts_what_the_other_choices_leave(dataset: Dataset) -> None:
 
 
 def test_wrong_choices_are_told_with_the_right_ones(dataset: Dataset) -> None:
-    with pytest.raises(InputError, match=r"no task 'nera'; its tasks are 'near', 'far'"):
+    with pytest.raises(
+        InputError, match=r"no task 'nera'; did you mean 'near'\? its tasks are 'near', 'far'$"
+    ):
         dataset.select(tasks=["nera"])
+    with pytest.raises(InputError, match=r"no task 'x'; its tasks are 'near', 'far'$"):
+        dataset.select(tasks=["x"])
+    unnamed = Dataset("d", (Pair(scan("1"), scan("2")),), Path("/d"))
+    with pytest.raises(InputError, match="its pairs belong to no tasks; leave --task out"):
+        unnamed.select(tasks=["near"])
+    with pytest.raises(InputError, match=r"no pair '2_1'; did you mean '1_2'\?"):
+        unnamed.select(pairs=["2_1"])
+    with pytest.raises(InputError, match=r"did you mean '1000_1001'\?"):
+        dataset.select(pairs=["disp_1000_1011.nii.gz"])
     with pytest.raises(InputError, match=r"no pair '1000_1003'.*1000_1001"):
         dataset.select(pairs=["1000_1001", "1000_1003"])
-    with pytest.raises(InputError, match=r"no pair '1000_1001' in task far"):
+    with pytest.raises(InputError, match=r"no pair '1000_1001' in task far; it belongs to task near"):
         dataset.select(tasks=["far"], pairs=["1000_1001"])
     with pytest.raises(InputError, match="at least 1"):
         dataset.select(first=0)
@@ -94,3 +105,24 @@ def test_scans_and_tasks_come_once_in_order_of_use(dataset: Dataset) -> None:
         ("1002", "0002"),
     ]
     assert dataset.tasks == ("near", "far")
+
+
+def test_pairs_that_would_have_one_name_are_named_in_full_whatever_is_chosen() -> None:
+    pairs = tuple(Pair(scan("1", f), scan("2", m), f + m) for f, m in CONTRASTS)
+    whole = Dataset("d", (*pairs, Pair(scan("2"), scan("1"), "back")), Path("/d/d.json"))
+    long = ["1_0000_2_0000", "1_0001_2_0001", "1_0000_2_0001", "1_0000_2_0002"]
+    assert names(whole) == [*long, "2_1"]
+    for pair in whole.pairs:
+        assert names(whole.select(tasks=[pair.task])) == [pair.name]
+        assert names(whole.select(pairs=[pair.case])) == [pair.name]
+    with pytest.raises(InputError, match=r"no pair '1_2'.* 1_0000_2_0000"):
+        whole.select(pairs=["1_2"])
+    assert names(Dataset("d", pairs[2:], Path("/d/d.json"))) == ["1_2", "1_0000_2_0002"]
+
+
+CONTRASTS = (("0000", "0000"), ("0001", "0001"), ("0000", "0001"), ("0000", "0002"))
+
+
+def test_one_pair_listed_twice_keeps_its_short_name() -> None:
+    pair = Pair(scan("1"), scan("2"))
+    assert names(Dataset("d", (pair, pair), Path("/d/d.json"))) == ["1_2", "1_2"]

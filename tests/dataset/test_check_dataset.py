@@ -442,13 +442,25 @@ def test_duplicate_pairs_are_told_once(sound: Dataset) -> None:
 
 def test_two_pairs_with_one_field_name(sound: Dataset) -> None:
     first = sound.pairs[0]
-    f, m = (replace(scan, modality="0001") for scan in (first.fixed, sound.pairs[1].moving))
-    clash = Pair(f, replace(m, subject=first.moving.subject))
+    clash = Pair(sound.pairs[1].moving, replace(first.moving, path=first.fixed.path))
+    clash = replace(clash, fixed=replace(clash.fixed, subject=first.fixed.subject))
     found = [x for x in check(replace(sound, pairs=(first, clash))) if x.severity == "error"]
     assert [(x.kind, x.pair) for x in found] == [("one name for several pairs", "0000_0001")]
     assert "X_0000_0000.nii.gz <- X_0001_0000.nii.gz" in found[0].what
-    told_apart = Pair(f, replace(m, subject="0009"))
-    assert check(replace(sound, pairs=(first, told_apart))) == ()
+    told_apart = replace(clash, moving=replace(clash.moving, subject="0009"))
+    assert not [x for x in check(replace(sound, pairs=(first, told_apart))) if x.severity == "error"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_a_label_map_as_an_image(sound: Dataset, make: Maker, dtype: type) -> None:
+    mapped = with_scan(sound, path=make("images/X_0009_0000.nii.gz", label_array().astype(dtype)))
+    found = only(mapped)
+    assert (found.severity, found.kind, found.file) == ("error", "label map as an image", image_0(mapped))
+    one = replace(sound.pairs[0].fixed, path=image_0(mapped))
+    both = replace(sound, pairs=(Pair(one, replace(one, path=labels_0(sound), subject="1")),))
+    assert {(f.severity, f.kind) for f in check(both)} == {("note", "label map as an image")}
+    flat = make("images/X_0008_0000.nii.gz", (np.rint(voxels(3) / 10) * 10).astype(dtype))
+    assert check(with_scan(sound, path=flat)) == ()
 
 
 def test_one_id_for_two_images_is_a_note(sound: Dataset) -> None:

@@ -87,17 +87,23 @@ def test_real_brains_are_sound(name: str, pairs: int, orientation: str) -> None:
     assert (grid.shape, grid.orientation) == (dataset.promised_shape, orientation)
 
 
-def test_synthetic_contrasts_are_tasks_whose_names_clash() -> None:
+def test_contrasts_of_the_same_people_have_names_of_their_own() -> None:
     dataset = open_dataset(folder("synth"))
     assert Counter(pair.task for pair in dataset.pairs) == dict.fromkeys(
         ["0000", "0001", "0002", "0000-0001", "0000-0002"], 4
     )
-    assert {finding.kind for finding in check(dataset, read_voxels=False)} == {"one name for several pairs"}
-    for task in dataset.tasks:
-        assert check(dataset.select(tasks=[task]), read_voxels=False) == ()
+    assert check(dataset, read_voxels=False) == ()
+    assert len({pair.name for pair in dataset.pairs}) == 20
+    assert "0003_0000_0018_0000" in {pair.name for pair in dataset.pairs}
     far = dataset.select(tasks=["0000-0002"])
     assert check(far) == ()
     assert far.pairs[0].name == "0003_0000_0018_0002"
+
+
+def test_three_patients_in_three_contrasts_are_sound() -> None:
+    dataset = open_dataset(folder("ms"))
+    assert check(dataset, read_voxels=False) == ()
+    assert {pair.name for pair in dataset.pairs} == {pair.long_name for pair in dataset.pairs}
 
 
 def test_a_macaque_with_a_human_is_two_grids_and_a_note() -> None:

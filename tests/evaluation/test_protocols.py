@@ -6,15 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from iterreg.cli.evaluate import PROTOCOL_NAMES
 from iterreg.dataset import open_dataset
-from iterreg.dataset.base import Pair, Scan
+from iterreg.dataset.base import Dataset, Pair, Scan
 from iterreg.errors import InputError
 from iterreg.evaluation.fields import find_field, find_reverse
+from iterreg.evaluation.folder import evaluate_folder
 from iterreg.evaluation.protocols import PROTOCOLS, protocol_named
 from iterreg.evaluation.protocols.config import configs_beside, measures_by_configs, read_config
+from iterreg.evaluation.rules import choose_rules
+from iterreg.runs.opening import MethodResults
 
 
 def pair(fixed: str, moving: str, **companions: Any) -> Pair:
@@ -121,3 +126,31 @@ def test_configs_that_are_none(tmp_path: Path, methods: Any, pairs: Any, message
     path = write(tmp_path / "c.json", name="C", eval_pairs=pairs, evaluation_methods=methods)
     with pytest.raises(InputError, match=message):
         read_config(path)
+
+
+def test_a_short_name_that_several_pairs_share_means_the_one_that_is_scored(tmp_path: Path) -> None:
+    """Fields of one contrast, by someone who scores one contrast at a time."""
+    scans = [
+        Scan(tmp_path / f"imagesVal/X_{s}_{m}.nii.gz", s, m) for m in ("0000", "0001") for s in ("1", "2")
+    ]
+    dataset = Dataset("d", (Pair(*scans[:2], "T1w"), Pair(*scans[2:], "T2w")), tmp_path)
+    rules = protocol_named("lumir25")
+    (tmp_path / "disp_1_2.nii.gz").touch()
+    t2w = dataset.pairs[1]
+    assert find_field(tmp_path, t2w, rules).path is None
+    found = find_field(tmp_path, t2w, rules, also=[t2w.short_name])
+    assert found.path == tmp_path / "disp_1_2.nii.gz"
+    assert "looks for disp_1_0001_2_0001.nii.gz; rename it" in found.note
+    (tmp_path / "disp_2_1.nii.gz").touch()
+    assert find_reverse(tmp_path, t2w, rules) is None
+    for image in scans:
+        image.path.parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(np.eye(4, dtype=np.uint8)[..., None].repeat(4, 2), np.eye(4)), image.path)
+    for name in ("disp_1_2", "disp_2_1"):
+        nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 3), np.float32), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    theirs = MethodResults("theirs", tmp_path / "scores", tmp_path)
+    whole = evaluate_folder(theirs, dataset, choose_rules(dataset), tmp_path / "whole", workers=1)
+    assert [record.field for record in whole] == [None, None]
+    t2w_alone = dataset.select(tasks=["T2w"])
+    one = evaluate_folder(theirs, t2w_alone, choose_rules(t2w_alone), tmp_path / "one", workers=1)
+    assert [record.field for record in one] == [tmp_path / "disp_1_2.nii.gz"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -92,6 +93,89 @@ def test_a_run_from_a_json_with_another_root(runs: Any, report: Report) -> None:
     page = report(runs.run, dataset=False)
     assert "identity 3 of 4" in words(page)
     assert page.read_text().count("data:image/webp") > 20
+
+
+def scores_of(run: Path) -> dict[str, dict[str, str]]:
+    with (run / "identity" / "scores" / "pairs.csv").open(newline="") as stream:
+        return {row["pair"]: row for row in csv.DictReader(stream)}
+
+
+def test_digests_decide_and_a_replaced_field_is_named_by_every_command(
+    runs: Any, report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after `cp -p`: another field, of an older time than the scores."""
+    report(runs.run)
+    before = scores_of(runs.run)
+    field = runs.run / "identity" / "fields" / "disp_0011_0012.nii.gz"
+    os.utime(runs.folding / field.name, (1_000_000_000, 1_000_000_000))
+    shutil.copy2(runs.folding / field.name, field)
+    capsys.readouterr()
+    shown = words(report(runs.run))
+    sentence = "disp_0011_0012.nii.gz: is not the field that its status describes"
+    assert "evaluating" in capsys.readouterr().err
+    assert sentence in shown
+    after = scores_of(runs.run)
+    assert float(after["0011_0012"]["folded_voxels"]) > float(before["0011_0012"]["folded_voxels"]) == 0
+    assert after["0012_0013"] == before["0012_0013"]
+    for command, heard in (("evaluate", "out"), ("compare", "err")):
+        main([command, str(runs.run), *(["--dataset", str(runs.dataset)] if command == "evaluate" else [])])
+        assert sentence in getattr(capsys.readouterr(), heard), command
+    assert main(["package", str(runs.run), "--dataset", str(runs.dataset)]) == 1
+    assert "has another size than was written" in capsys.readouterr().err
+
+
+def test_changed_labels_are_scored_again(runs: Any, report: Report) -> None:
+    report(runs.run)
+    before = scores_of(runs.run)
+    labels = runs.dataset.parent / "labelsVal" / "HEADMRI_0011_0000.nii.gz"
+    other = runs.dataset.parent / "labelsVal" / "HEADMRI_0013_0000.nii.gz"
+    old = labels.stat().st_mtime_ns
+    shutil.copyfile(other, labels)
+    os.utime(labels, ns=(old, old))
+    report(runs.run)
+    after = scores_of(runs.run)
+    assert after["0013_0011"]["DSC"] == "1.0", "the same labels on both sides now, and nothing moved"
+    assert after["0013_0011"]["DSC"] != before["0013_0011"]["DSC"]
+    assert after["0012_0013"] == before["0012_0013"]
+
+
+def test_a_report_keeps_the_rules_that_the_scores_were_made_by(runs: Any, report: Report) -> None:
+    command = ["evaluate", str(runs.deep), "--dataset", str(runs.dataset), "--cores", "1"]
+    assert main([*command, "--protocol", "learn2reg", "--no-config", "--official-only"]) == 2
+    table = runs.deep.with_name("deep-scores") / "pairs.csv"
+    before = table.read_bytes()
+    report(runs.deep)
+    assert table.read_bytes() == before
+
+
+def test_an_image_that_is_gone_takes_no_score_with_it(runs: Any, report: Report) -> None:
+    report(runs.run)
+    before = scores_of(runs.run)
+    (runs.dataset.parent / "imagesVal" / "HEADMRI_0013_0000.nii.gz").unlink()
+    report(runs.run)
+    after = scores_of(runs.run)
+    assert {name: row["DSC"] for name, row in after.items()} == {n: row["DSC"] for n, row in before.items()}
+    assert "could not be checked" in after["0012_0013"]["reason"]
+
+
+def test_an_arm_without_a_field_and_a_status_of_wrong_types_cost_themselves(
+    runs: Any, report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = json.loads((runs.run / "run.json").read_text())
+    record["arms"]["empty"] = record["arms"]["identity"]
+    record["arms"]["broken"] = "nothing"
+    (runs.run / "run.json").write_text(json.dumps(record))
+    status = runs.run / "identity" / "jobs" / "0012_0013" / "status.json"
+    status.write_text(json.dumps({"outcome": ["ok"], "cpu_seconds": {}}))
+    shown = words(report(runs.run))
+    assert "empty: no job of it has ended yet" in shown
+    assert "arm broken: is &#34;nothing&#34;, not an object" in shown
+    assert "unreadable" in shown
+    assert "1 method, 4 pairs" in shown
+    for command in (["evaluate"], ["compare"]):
+        assert main([*command, str(runs.run)]) in (0, 2)
+        said = capsys.readouterr()
+        assert "arm broken" in said.err
 
 
 def test_scores_alone_give_numbers_without_pictures(runs: Any, report: Report) -> None:
@@ -188,7 +272,7 @@ def test_figures_are_written_too(runs: Any, report: Report) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "there is no such folder"),
+        (["nowhere"], "there is no such file or folder"),
         (["{data}"], "is neither a run folder"),
         (["{deep}", "{deep}"], "two methods are called 'deep'"),
         (["{deep}", "--out", "{data}"], "is a folder"),

@@ -24,10 +24,10 @@ from iterreg.dataset import open_dataset
 from iterreg.field import DisplacementField
 from iterreg.io.challenge import write_field
 from iterreg.report.cutting import PairCutter
-from iterreg.report.entries import find_entries
 from iterreg.report.gallery import Ranking, gallery
 from iterreg.report.panels import FINE, Painter
 from iterreg.report.results import Results
+from iterreg.runs.opening import open_named
 
 Browser = Callable[..., str]
 
@@ -162,7 +162,7 @@ def forty(runs: Any) -> Any:
         for folder in (runs.deep, runs.folding):
             (folder / f"disp_{one}_{other}.nii.gz").symlink_to(folder / "disp_0011_0012.nii.gz")
     runs.dataset.write_text(json.dumps({"name": "FORTY", "validation": listed}))
-    entries, _ = find_entries([str(runs.deep), str(runs.folding)])
+    entries, _ = open_named([str(runs.deep), str(runs.folding)])
     return [Results.of(entry) for entry in entries], open_dataset(runs.dataset)
 
 

@@ -26,6 +26,8 @@ def test_case_keys() -> None:
     assert subjects_of(CASE) == ("3455", "3454", "0000")
     assert subjects_of("4024_0000<--4033_0001") == ("4024", "4033", "0000-0001")
     assert subjects_of("sub_01<--sub_02") == ("sub_01", "sub_02", "")
+    assert subjects_of("sub-01_ses-1_0000<--sub-01_ses-2_0000") == ("sub-01", "sub-01", "0000")
+    assert subjects_of("sub-01_ses-1_run-2_0000<--sub-02_0001") == ("sub-01", "sub-02", "0000-0001")
     assert subjects_of("case 7") == ("case 7", "case 7", "")
 
 
@@ -217,12 +219,12 @@ def test_refusals(write_run, tmp_path: Path) -> None:
     for texts, sentence in [
         ([], "no runs are given"),
         (["nowhere"], "there is no such file or folder"),
-        ([str(tmp_path / "empty")], "holds no scores"),
+        ([str(tmp_path / "empty")], "nor scores .*; it is empty"),
         ([str(twice)], r"line 3: the case 0_0000<--1_0000 is there twice"),
         ([str(words)], "DSC is 'high', not a number"),
         ([str(none)], "not one case has a number"),
         ([f"a={good}", f"a={good}"], "two runs are called 'a'"),
-        ([f"={good}"], "NAME=SCORES"),
+        ([f"={good}"], "NAME=PATH"),
         (["published:nowhere"], "there is no published table 'nowhere'"),
         ([str(tmp_path / "broken.json")], "cannot be read as json"),
         ([str(tmp_path / "other.json")], "not in the evaluators' form"),

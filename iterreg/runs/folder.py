@@ -12,6 +12,9 @@
         fields/disp_FIX_MOV.nii.gz  in the challenge's format, with a .json sidecar each
         inverse/disp_FIX_MOV.nii.gz on request: moving -> fixed, on the moving grid
         momentum/FIX_MOV.npz        on request: what `iterreg lddmm shoot` makes both fields of again
+        warped/warped_FIX_MOV.nii.gz
+                                    on request (--save): the moving image on the fixed grid; so labels/,
+                                    jacobian/ and logjacobian/
         jobs/FIX_MOV/status.json    how it ended, the only proof that a job is done
         jobs/FIX_MOV/log.txt        what the engine printed
         jobs/FIX_MOV/claim-0001     who is working on it now
@@ -23,21 +26,25 @@ Every job has a folder of its own, so that several processes and hosts can work 
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from iterreg.errors import InputError
+from iterreg.io.challenge import field_name
 from iterreg.jobs.atomic import move, write_json
 from iterreg.jobs.claims import hold
+from iterreg.runs.content import read_content
+from iterreg.runs.record import RunRecord
+from iterreg.runs.status import UNREADABLE, JobStatus, Sidecar
 
-__all__ = ["ArmFolder", "JobFolder", "RunFolder"]
+__all__ = ["ArmFolder", "JobFolder", "RunFolder", "read_sidecar", "sidecar_of"]
 
-_FORMAT = 1
+
+_VOLUMES = ("warped", "labels", "jacobian", "logjacobian")
+"""Roles of outputs that are volumes on the fixed grid."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +75,29 @@ class JobFolder:
 
     @property
     def field(self) -> Path:
-        return self.arm.fields / f"disp_{self.pair}.nii.gz"
+        return self.arm.fields / field_name(self.pair)
 
     @property
     def sidecar(self) -> Path:
-        return self.arm.fields / f"disp_{self.pair}.json"
+        return sidecar_of(self.field)
 
     @property
     def inverse(self) -> Path:
-        return self.arm.path / "inverse" / f"disp_{self.pair}.nii.gz"
+        return self.arm.path / "inverse" / field_name(self.pair)
 
     @property
     def momentum(self) -> Path:
         return self.arm.path / "momentum" / f"{self.pair}.npz"
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """Role (see `iterreg.runs.status.OUTPUTS`) -> where that file belongs; the field last."""
+        return {
+            "inverse": self.inverse,
+            "momentum": self.momentum,
+            **{role: self.arm.path / role / f"{role}_{self.pair}.nii.gz" for role in _VOLUMES},
+            "field": self.field,
+        }
 
     def status_stamp(self) -> int:
         """When the status was written, in ns by the file server's clock; 0 when there is none."""
@@ -105,36 +122,50 @@ class JobFolder:
         The status goes first: from here on nothing claims that the job is done. Then what it proved,
         so that a field in its place always belongs to the status beside it, and what a killed process left.
         """
-        for path in (self.status, self.sidecar, self.field, self.inverse, self.momentum):
-            path.unlink(missing_ok=True)
+        for path in (self.status, self.sidecar, *self.outputs.values()):
+            _remove(path)
         for pattern in (".*.partial.*", ".clock-*"):
             for path in self.folder.glob(pattern):
-                path.unlink(missing_ok=True)
+                _remove(path)
         self.discard()
         (self.unfinished / "inverse").mkdir(parents=True)
 
     def discard(self) -> None:
         """Remove what an attempt has written so far."""
-        if self.unfinished.exists():
-            shutil.rmtree(self.unfinished)
+        _remove(self.unfinished)
 
-    def finish(self, sidecar: Mapping[str, Any]) -> None:
-        """Move a verified field, what was asked for beside it, and its sidecar to their places."""
-        write_json(self.unfinished / self.sidecar.name, sidecar)
-        for target in (self.inverse, self.momentum, self.sidecar, self.field):
+    def extend(self) -> None:
+        """Make room for files that are made of the verified field; what it proved stays."""
+        self.discard()
+        self.unfinished.mkdir(parents=True)
+
+    def finish(self, sidecar: Sidecar) -> None:
+        """Move what was written, and its sidecar, to their places, a verified field last."""
+        write_json(self.unfinished / self.sidecar.name, sidecar.to_json())
+        others = [path for role, path in self.outputs.items() if role != "field"]
+        for target in (*others, self.sidecar, self.field):
             source = self.draft(target)
             if source.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 move(source, target)
         self.discard()
 
-    def read_status(self) -> dict[str, Any] | None:
-        """The job's last recorded end, None when there is none or it cannot be read."""
+    def write_status(self, status: JobStatus) -> None:
+        """Record how the job ended: from here on it is done, or failed."""
+        write_json(self.status, status.to_json())
+
+    def read_status(self) -> JobStatus | None:
+        """How the job ended, as far as is recorded; None when nothing is.
+
+        A status that cannot be read is an end too, with the outcome `UNREADABLE` and the reason why: it
+        proves nothing, and costs this job alone.
+        """
         try:
-            status = json.loads(self.status.read_text())
-        except (OSError, ValueError):
+            return JobStatus.from_json(read_content(self.status))
+        except FileNotFoundError:
             return None
-        return status if isinstance(status, dict) else None
+        except InputError as error:
+            return JobStatus(UNREADABLE, str(error), pair=self.pair)
 
 
 @dataclass(frozen=True)
@@ -158,6 +189,11 @@ class ArmFolder:
     def job(self, pair: str) -> JobFolder:
         return JobFolder(self, pair)
 
+    @property
+    def scores(self) -> Path:
+        """Where the scores of its fields are kept."""
+        return self.path / "scores"
+
     def jobs(self) -> Iterator[JobFolder]:
         """Every job that has a folder, sorted by name."""
         folder = self.path / "jobs"
@@ -165,6 +201,11 @@ class ArmFolder:
             for entry in sorted(folder.iterdir()):
                 if entry.is_dir():
                     yield JobFolder(self, entry.name)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a field, or a job that has ended."""
+        return any(self.fields.glob("disp_*")) or any(job.status.exists() for job in self.jobs())
 
 
 class RunFolder:
@@ -246,7 +287,7 @@ class RunFolder:
                 f"{self.path}: cannot be created ({error.strerror}); choose another --out"
             ) from error
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> RunRecord:
         """What ``run.json`` says.
 
         Raises
@@ -255,18 +296,16 @@ class RunFolder:
             If this is not a run folder or its record cannot be read.
         """
         try:
-            record = json.loads(self.record.read_text())
+            return RunRecord.from_json(read_content(self.record))
         except FileNotFoundError:
             raise InputError(f"{self.path}: is not a run folder (it has no run.json)") from None
-        except (OSError, ValueError) as error:
+        except InputError as error:
             raise InputError(
-                f"{self.record}: cannot be read ({error}); restore it or start a new run"
+                f"{error}; restore it, or remove it and give the same iterreg run commands again: "
+                "what is done is not done twice"
             ) from error
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
-            raise InputError(f"{self.record}: was written by another version of iterreg; start a new run")
-        return record
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    def write(self, record: RunRecord) -> None:
         """Replace ``run.json``.
 
         Raises
@@ -275,13 +314,36 @@ class RunFolder:
             If it cannot be written.
         """
         try:
-            write_json(self.record, {"format": _FORMAT, **record})
+            write_json(self.record, record.to_json())
         except OSError as error:
             raise InputError(
                 f"{self.record}: cannot be written ({error.strerror}); free space or choose another --out"
             ) from error
 
 
+def sidecar_of(field: Path) -> Path:
+    """Where the sidecar of a field lies: ``disp_FIX_MOV.json``."""
+    return field.with_name(f"{field.name.partition('.nii')[0].removesuffix('.npz')}.json")
+
+
+def read_sidecar(field: Path) -> Sidecar | None:
+    """The provenance beside a field; None when there is none that can be read."""
+    try:
+        return Sidecar.from_json(read_content(sidecar_of(field)))
+    except (FileNotFoundError, InputError):
+        return None
+
+
+def _remove(path: Path) -> None:
+    """Make sure that nothing is there, whatever it was."""
+    with suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def _is_foreign(path: Path) -> bool:
-    """Whether a file cannot come from a run that ended before it had written its run.json."""
-    return path.name not in ("logs", ".lock") and ".partial." not in path.name
+    """Whether something cannot come from a run, so that a folder without a run.json is none."""
+    own = ("logs", ".lock", "inputs.json", "results.csv")
+    return path.name not in own and ".partial." not in path.name and not (path / "jobs").is_dir()

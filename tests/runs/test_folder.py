@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from iterreg.batch.runfolder import JobFolder, RunFolder
 from iterreg.batch.scratch import Scratch
 from iterreg.errors import InputError
 from iterreg.jobs.claims import place, process_start
 from iterreg.jobs.hashing import digest
+from iterreg.runs import JobFolder, JobStatus, RunFolder, RunRecord, Sidecar
+from iterreg.runs.record import DatasetRecord
 
 
 @pytest.fixture
@@ -68,12 +69,13 @@ def test_finish_moves_all_and_the_field_last(job: JobFolder, monkeypatch: pytest
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", see)
-    job.finish({"outcome": "ok"})
+    job.finish(Sidecar(JobStatus("ok"), command="iterreg run"))
     assert moved[:2] == ["inverse/disp_1_2.nii.gz", "momentum/1_2.npz"]
     assert moved[2:] == ["fields/disp_1_2.json", "fields/disp_1_2.nii.gz"]
     for kind in ("field", "inverse", "momentum"):
         assert getattr(job, kind).read_text() == kind
-    assert json.loads(job.sidecar.read_text()) == {"outcome": "ok"}
+    written = json.loads(job.sidecar.read_text())
+    assert (written["outcome"], written["command"]) == ("ok", "iterreg run")
     assert names(job.folder) == ["claim-0001", "log.txt"]
 
 
@@ -83,9 +85,9 @@ def test_a_run_that_was_killed_before_its_record_is_still_a_run_folder(tmp_path:
     (folder.path / ".77aa.partial.run.json").write_text("half")
     folder.create()
     with folder.lock():
-        folder.write({"arms": {}})
+        folder.write(RunRecord(DatasetRecord("few", tmp_path / "few.csv")))
     assert names(folder.path) == [".lock", "logs", "run.json"]
-    assert folder.read() == {"format": 1, "arms": {}}
+    assert folder.read().dataset == DatasetRecord("few", tmp_path / "few.csv")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "data.nii.gz").touch()
     with pytest.raises(InputError, match="not a run folder"):

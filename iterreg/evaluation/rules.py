@@ -1,0 +1,99 @@
+"""By what fields are scored: the protocol, the evaluation configs, and whether extras are measured too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iterreg.dataset.base import Dataset
+from iterreg.errors import InputError
+from iterreg.evaluation.protocols import Protocol, protocol_named
+from iterreg.evaluation.protocols.config import EvaluationConfig, configs_beside, read_config
+
+__all__ = ["Rules", "choose_rules", "protocol_of", "recorded_rules"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """By what a folder of fields is scored.
+
+    Attributes
+    ----------
+    configs
+        Evaluation configs; a pair that none of them lists is measured by the protocol's defaults.
+    with_extras
+        Whether what is beyond the challenge is measured too.
+    """
+
+    protocol: Protocol
+    configs: tuple[EvaluationConfig, ...] = ()
+    with_extras: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """What `recorded_rules` makes them of again."""
+        return {
+            "protocol": self.protocol.name,
+            "configs": [str(config.path.absolute()) for config in self.configs],
+            "extras": self.with_extras,
+        }
+
+
+def choose_rules(
+    dataset: Dataset,
+    *,
+    protocol: str | None = None,
+    configs: Sequence[EvaluationConfig] | None = None,
+    with_extras: bool = True,
+) -> Rules:
+    """The rules for a data set.
+
+    Parameters
+    ----------
+    protocol
+        Its name. None: learn2reg for a Learn2Reg evaluation config, lumir24 for LUMIR24's, else lumir25.
+    configs
+        None: those beside the data set's json that list its pairs (lumirage has none).
+
+    Raises
+    ------
+    InputError
+        If there is no such protocol.
+    """
+    if configs is None:
+        configs = () if protocol == "lumirage" else configs_beside(dataset)
+    if protocol is None:
+        # Both years call themselves LUMIR; their files are LUMIR_… and LUMIR25_….
+        files = [dataset.source.name.upper(), *(config.path.name.upper() for config in configs)]
+        if any(config.generic for config in configs):
+            protocol = "learn2reg"
+        else:
+            protocol = "lumir24" if files[-1].startswith(("LUMIR_", "LUMIR24_")) else "lumir25"
+    return Rules(protocol_named(protocol), tuple(configs), with_extras)
+
+
+def recorded_rules(scores: Path, dataset: Dataset) -> Rules | None:
+    """The rules by which a folder of scores was made; None when it does not say.
+
+    Of scores of before only the protocol is known; the configs are then those beside the data set.
+    """
+    try:
+        found = json.loads((scores / "summary.json").read_text())
+        if "configs" not in found:
+            return choose_rules(dataset, protocol=str(found["protocol"]))
+        configs = [read_config(path) for path in found["configs"]]
+        return choose_rules(
+            dataset, protocol=str(found["protocol"]), configs=configs, with_extras=bool(found["extras"])
+        )
+    except (OSError, ValueError, KeyError, TypeError, InputError):
+        return None
+
+
+def protocol_of(scores: Path) -> str | None:
+    """The protocol by which a folder of scores was made; None when it does not say."""
+    try:
+        return str(json.loads((scores / "summary.json").read_text())["protocol"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
