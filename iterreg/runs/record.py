@@ -47,8 +47,11 @@ class DatasetRecord:
     def is_same(self, other: DatasetRecord) -> bool:
         """Whether both are one data set: opened from the same place in the same way, or one that has moved.
 
-        It has moved when it has the same name and the earlier one is not in its place any more.
+        It has moved when it has the same name and the earlier one is not in its place any more. A record of
+        before may not say of which data set it is; then it is of any.
         """
+        if not self.name:
+            return True
         if self.name == other.name and not self.source.exists():
             return True
         if self.opened is None or other.opened is None:
@@ -315,7 +318,9 @@ class RunRecord:
             If it is of a version that is not known, or does not say of which data set the run is.
         """
         version = content.known_format()
-        dataset = DatasetRecord.from_json(content.inner("dataset"))
+        inner = content.inner("dataset")
+        named = version > 1 or "source" in inner
+        dataset = DatasetRecord.from_json(inner) if named else DatasetRecord("", Path())
         problems: list[str] = []
         arms = Content(content.values("arms"), f"{content.where}: arms")
         read_pair = _earlier_pairs(dataset) if version == 1 else _pairs_of(content, problems)
