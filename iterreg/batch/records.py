@@ -64,6 +64,7 @@ def _request(plan: Plan, folder: RunFolder, command: str) -> dict[str, Any]:
             "method": arm.method.name,
             "preset": arm.parameters.preset,
             "values": dict(arm.parameters.values),
+            "notes": list(arm.parameters.notes),
             "seed": plan.settings.seed,
             "masks": plan.settings.masks,
         }

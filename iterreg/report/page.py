@@ -317,7 +317,7 @@ def _method(result: Results, pairs: Sequence[str]) -> dict[str, Any]:
     sidecar = entry.sidecar(pairs)
     request = entry.request
     facts = [str(request.get(key, "")) for key in ("method", "preset") if request.get(key)]
-    versions = sidecar.get("versions", {})
+    versions, details = sidecar.get("versions", {}), sidecar.get("details")
     if isinstance(versions, dict):
         facts += [f"{name} {version}" for name, version in versions.items()]
     statuses = [(pair, entry.status(pair)) for pair in pairs]
@@ -342,11 +342,13 @@ def _method(result: Results, pairs: Sequence[str]) -> dict[str, Any]:
             ("parameters", sidecar.get("parameters") or request.get("values")),
             ("seed", request.get("seed", sidecar.get("seed"))),
             ("masks", request.get("masks")),
+            ("notes", request.get("notes")),
+            ("warnings", details.get("warnings") if isinstance(details, dict) else None),
             ("versions", versions),
             ("machine", sidecar.get("machine")),
             ("command", sidecar.get("command")),
         )
-        if value not in (None, {}, "")
+        if value not in (None, {}, [], "")
     }
     return {
         "name": entry.name,
