@@ -194,11 +194,11 @@ class Elastix:
 
 def _parts(source: str) -> list[str]:
     """The stages a source names; a ``+`` inside the path of an existing file is not a joint."""
-    if Path(source).is_file():
+    if presets.is_file(source):
         return [source]
     parts = source.split("+")
     if not all(parts):
-        raise InputError(f"{source!r} names an empty stage; join presets or files by one +")
+        raise InputError(f"elastix: {source!r} names an empty stage; join presets or files by one +")
     return parts
 
 
