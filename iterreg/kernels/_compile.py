@@ -117,7 +117,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self._cache_file = _OneFileEach(
+        self._cache_file: Any = _OneFileEach(
             Path(self._cache_path), self._impl.filename_base, self._impl.locator.get_source_stamp()
         )
 

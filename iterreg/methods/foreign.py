@@ -69,13 +69,10 @@ class Foreign:
             If it fails, or gives what is no `Cost` of finite numbers that are not negative.
         """
         answer = self._asked("cost", parameters, fixed, moving)
-        figures = (answer.memory, answer.cpu_seconds) if isinstance(answer, Cost) else (None,)
-        for figure in figures:
-            number = isinstance(figure, int | float) and not isinstance(figure, bool)
-            if not (number and math.isfinite(figure) and figure >= 0):
-                raise self._broken(
-                    f"cost() gives {answer!r:.80}, not a Cost of bytes and seconds, finite and not negative"
-                )
+        if not (isinstance(answer, Cost) and _amount(answer.memory) and _amount(answer.cpu_seconds)):
+            raise self._broken(
+                f"cost() gives {answer!r:.80}, not a Cost of bytes and seconds, finite and not negative"
+            )
         return Cost(memory=int(answer.memory), cpu_seconds=float(answer.cpu_seconds))
 
     def environment(self, threads: int) -> Mapping[str, str]:
@@ -148,6 +145,11 @@ def said(error: BaseException) -> str:
     line = " ".join(text.split()) or type(error).__name__
     printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line[:_LONGEST])
     return printable if len(line) <= _LONGEST else f"{printable} …"
+
+
+def _amount(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= 0  # type: ignore[arg-type, operator]
 
 
 def _writable(text: str) -> bool:

@@ -227,6 +227,7 @@ _VALUES = {
     "NumberOfParents": "0", "FixedInternalImagePixelType": "float", "MovingInternalImagePixelType": "float",
     "FixedLimitRangeRatio": "0.01", "MovingLimitRangeRatio": "0.01", "Metric#Use": "true",
     "UseFastAndLowMemoryVersion": "true", "UpdateBDPeriod": "0", "LBFGSUpdateAccuracy": "3",
+    "RelaxationFactor": "0.5",
     "NumberOfJacobianMeasurements": "100", "AutomaticParameterEstimation": "true",
 }  # fmt: skip
 
