@@ -204,7 +204,7 @@ def _parts(source: str) -> list[str]:
 
 def _resolve(part: str) -> Path:
     path = presets.find("elastix", part)
-    if path.suffix != ".txt":
+    if path.suffix.lower() != ".txt":
         raise InputError(f"{path}: elastix's parameter files end in .txt; rename it if it is one")
     return path
 

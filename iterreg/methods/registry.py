@@ -45,8 +45,8 @@ def _loaded(entry: EntryPoint) -> Method:
         method = entry.load()()
     except Exception as error:  # others' code, that may fail in any way
         raise InputError(
-            f"the method {entry.name!r} ({entry.value}) cannot be loaded ({said(error)}); "
-            "mend or uninstall the package that provides it"
+            f"the method {entry.name!r} cannot be loaded ({type(error).__name__}: {said(error)}); "
+            f"mend or uninstall the package that provides it, {entry.value}"
         ) from error
     if not isinstance(method, Method):
         raise InputError(
