@@ -60,11 +60,18 @@ def read_toml(path: Path, kind: type[T]) -> T:
         range.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); check the path") from error
-    except tomllib.TOMLDecodeError as error:
+        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: is not a text in UTF-8 ({error.reason} at byte {error.start}); check the path, or save "
+            "it as UTF-8"
+        ) from error
+    except ValueError as error:  # TOMLDecodeError, or Python's own about a number of thousands of digits
         raise InputError(f"{path}: is not valid TOML ({error}); correct the line it names") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: holds lists or tables in each other too deep to be settings") from error
     return from_mapping(content, kind, source=str(path))
 
 
@@ -104,7 +111,8 @@ def _table(content: Any, kind: Any, source: str, prefix: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in content:
         if key not in fields:
-            raise InputError(f"{source}: unknown key {prefix + key!r}; {_nearest(key, fields, prefix)}")
+            hint = _elsewhere(key, kind, prefix) or _nearest(key, fields, prefix)
+            raise InputError(f"{source}: unknown key {prefix + key!r}; {hint}")
     values = {}
     for key, value in content.items():
         annotation = hints[key]
@@ -119,8 +127,18 @@ def _table(content: Any, kind: Any, source: str, prefix: str) -> Any:
         raise InputError(f"{where} {error}") from error
 
 
+def _elsewhere(key: str, kind: Any, prefix: str) -> str | None:
+    """The table below this one where an unknown key belongs: it was written a level too high."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        inner = hints[field.name]
+        if dataclasses.is_dataclass(inner) and key in {one.name for one in dataclasses.fields(inner)}:
+            return f"it belongs in [{prefix}{field.name}]"
+    return None
+
+
 def _nearest(key: str, fields: Mapping[str, Any], prefix: str) -> str:
-    close = get_close_matches(key, fields, n=1, cutoff=0.4)
+    close = get_close_matches(key.lower(), fields, n=1, cutoff=0.4)
     if close:
         return f"did you mean {prefix + close[0]!r}?"
     return f"valid are {', '.join(prefix + name for name in fields)}"
@@ -156,7 +174,10 @@ def _list(value: Any, arguments: tuple[Any, ...], limits: Mapping[str, float], w
 def _scalar(value: Any, kind: Any, limits: Mapping[str, float], where: str) -> Any:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
     if kind is float and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise InputError(f"{where} must be finite, got a number too large for that") from None
     if type(value) is not kind:
         raise InputError(f"{where} must be {names[kind]}, got {value!r}")
     if kind is float and not math.isfinite(value):

@@ -94,5 +94,36 @@ def test_unreadable_file(tmp_path: Path) -> None:
         read_toml(tmp_path / "nowhere.toml", Outer)
     latin = tmp_path / "latin.toml"
     latin.write_bytes(b"# \xe9t\xe9\n")
-    with pytest.raises(InputError, match=r"latin\.toml: cannot be read"):
+    with pytest.raises(InputError, match=r"latin\.toml: is not a text in UTF-8"):
         read_toml(latin, Outer)
+
+
+def test_a_key_one_level_too_high_is_sent_to_its_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"mine.toml: unknown key 'share'; it belongs in \[inner\]"):
+        read_toml(write(tmp_path, "share = 1"), Outer)
+
+
+def test_letters_of_another_case_are_recognised(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown key 'Margin'; did you mean 'margin'"):
+        read_toml(write(tmp_path, "Margin = 1"), Outer)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pair = " + "[" * 5000, "too deep to be settings|not valid TOML"),
+        ("count = " + "9" * 5000, "not valid TOML"),
+        ("margin = " + "9" * 400, "margin must be finite"),
+        ("margin = inf", "margin must be finite"),
+        ("margin = 2020-01-01", "margin must be a number"),
+        ("kernel = ['box']", "kernel cannot be"),
+    ],
+)
+def test_extreme_values_get_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=f"mine.toml.*({said})"):
+        read_toml(write(tmp_path, text), Outer)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbfcount = 2\r\n")
+    assert read_toml(tmp_path / "mine.toml", Outer).count == 2

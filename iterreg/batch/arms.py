@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import iterreg
 from iterreg.dataset.base import Pair
-from iterreg.errors import InputError, IterregError
 from iterreg.jobs.hashing import digest
 from iterreg.methods.base import Method, Parameters
 from iterreg.methods.registry import load
@@ -55,18 +54,11 @@ def parse_arm(text: str) -> Arm:
     Raises
     ------
     InputError
-        If there is no such method, preset or file, or a parameter is wrong.
+        If there is no such method, preset or file, a parameter is wrong, or the package that provides the
+        method is broken.
     """
     name, _, source = text.partition(":")
-    try:
-        method = load(name)
-    except IterregError:
-        raise
-    except Exception as error:  # others' code, that may fail in any way
-        raise InputError(
-            f"the method {name!r} cannot be loaded ({type(error).__name__}: {error}); "
-            "mend or uninstall the package that provides it"
-        ) from error
+    method = load(name)
     parameters = method.parameters(source or None)
     label = f"{name}-{parameters.preset}" if parameters.preset else name
     safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in label)

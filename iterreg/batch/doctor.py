@@ -11,11 +11,12 @@ from typing import Any, cast
 
 from iterreg.batch.arms import versions
 from iterreg.batch.servers import start_server
+from iterreg.errors import InputError
 from iterreg.jobs.outcome import Outcome, Report
 from iterreg.jobs.supervise import supervise
 from iterreg.methods import presets
 from iterreg.methods.base import Method, Parameters, Task
-from iterreg.methods.registry import load
+from iterreg.methods.registry import available, load
 from iterreg.methods.trial import make_trial
 
 __all__ = ["Diagnosis", "examine"]
@@ -70,9 +71,14 @@ def examine(name: str, *, threads: int, timeout: float) -> Diagnosis:
 
     Its cheapest preset is used: the point is whether the engine works here, not how well it registers.
     """
-    method = load(name)
-    found = versions(method)
-    preset = cheapest_preset(method)
+    try:
+        method = load(name)
+        found = versions(method)
+        preset = cheapest_preset(method)
+    except InputError as error:
+        if name not in available():
+            raise
+        return Diagnosis(name, False, str(error), {})  # one broken package does not hide the others
     reports = []
     warm_seconds = 0.0
     with tempfile.TemporaryDirectory(prefix="iterreg-doctor-") as folder:

@@ -109,6 +109,7 @@ class _Batch:
         self._servers: dict[str, ForkServer] = {}
         self._bad_starts: Counter[str] = Counter()
         self._servers_lock = threading.Lock()
+        self._told: set[tuple[str, str]] = set()
         for planned in plan.todo:
             wall = max(planned.cost.cpu_seconds / plan.threads, _MIN_FORECAST)
             progress.expect(planned.job.pair.name, planned.job.arm.name, wall)
@@ -193,7 +194,17 @@ class _Batch:
         )
         ok = report.outcome is Outcome.OK
         self.progress.end(name, arm, _line(planned, report), measured=report.wall_seconds if ok else None)
+        self._tell(arm, report)
         return "ok" if ok else "failed"
+
+    def _tell(self, arm: str, report: Report) -> None:
+        """Pass on what a method warned of; what it says of every pair is said once."""
+        facts = report.value if isinstance(report.value, dict) else {}
+        warnings = facts.get("details", {}).get("warnings", ())
+        for warning in map(str, warnings if isinstance(warnings, list) else ()):
+            if (arm, warning) not in self._told:
+                self._told.add((arm, warning))
+                self.progress.say(f"note         {arm}: {warning}")
 
     def _ended_meanwhile(self, planned: PlannedJob) -> Ending | None:
         """How another process ended the job since it was planned, None when it did not."""

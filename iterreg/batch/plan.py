@@ -18,6 +18,7 @@ from iterreg.jobs.outcome import Outcome
 from iterreg.jobs.resources import available_cores, available_memory, format_bytes, total_memory
 from iterreg.methods import presets
 from iterreg.methods.base import Cost, saves_momentum
+from iterreg.methods.presets import kept_names
 from iterreg.runs import ArmRecord, JobFolder, RunFolder, RunRecord
 from iterreg.runs.record import DatasetRecord
 from iterreg.runs.survey import damage
@@ -238,7 +239,8 @@ def arm_record(arm: Arm, settings: Settings) -> ArmRecord:
         seed=settings.seed,
         masks=settings.masks,
         software=versions(arm.method),
-        files={path.name: digests(path) for path in arm.parameters.files},
+        files=dict(zip(kept_names(arm.parameters.files), map(digests, arm.parameters.files), strict=True)),
+        notes=arm.parameters.notes,
         version=arm.version(settings.seed),
     )
 

@@ -19,6 +19,7 @@ from iterreg.jobs.atomic import write_bytes, write_text
 from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome, Report
 from iterreg.jobs.resources import available_cores
+from iterreg.methods.presets import kept_names
 from iterreg.runs import JobStatus, RunFolder, RunRecord, Sidecar
 from iterreg.runs.content import Content, read_content
 from iterreg.runs.record import Command, DatasetRecord
@@ -51,8 +52,9 @@ def record_request(plan: Plan, folder: RunFolder, *, command: str) -> None:
             for arm in plan.arms:
                 kept = folder.arm(arm.name).parameters
                 kept.mkdir(parents=True, exist_ok=True)
-                for path in arm.parameters.files:
-                    write_bytes(kept / path.name, path.read_bytes())
+                files = arm.parameters.files
+                for name, path in zip(kept_names(files), files, strict=True):
+                    write_bytes(kept / name, path.read_bytes())
     except OSError as error:
         raise InputError(
             f"{error.filename or folder.path}: cannot be written ({error.strerror}); "
@@ -169,7 +171,7 @@ def _sidecar(job: Job, status: JobStatus, details: Mapping[str, Any], digests: F
         status,
         command=shlex.join(sys.argv),
         parameters=dict(job.arm.parameters.values),
-        parameter_files=tuple(path.name for path in job.arm.parameters.files),
+        parameter_files=kept_names(job.arm.parameters.files),
         versions=versions(job.arm.method),
         machine=_machine(),
         inputs={role: {"path": str(path), "sha256": digests(path)} for role, path in job.inputs().items()},

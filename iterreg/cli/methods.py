@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from iterreg.cli.commands import Subparsers
+from iterreg.errors import InputError
 
 __all__ = ["add_parser", "run"]
 
@@ -30,7 +31,11 @@ def run(args: argparse.Namespace) -> int:
             print(path.read_text(), end="")
         return 0
     for name in available():
-        default = load(name).parameters(None).preset
+        try:
+            default = load(name).parameters(None).preset
+        except InputError as error:  # one broken package does not hide the others
+            print(f"{name}  {error}")
+            continue
         print(name)
         for preset in presets.names(name):
             mark = " (default)" if preset == default else ""

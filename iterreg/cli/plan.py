@@ -75,6 +75,8 @@ def print_plan(plan: Plan) -> None:
             f"; about {format_bytes(cost)} and {format_seconds(cpu / len(priced))} CPU each" if priced else ""
         )
         print(f"  {arm.name}: {', '.join(parts)}{price}")
+        for note in arm.parameters.notes:
+            print(f"    note: {note}")
     if plan.todo:
         print(
             f"{count(len(plan.todo), 'job')}, {plan.parallel} at a time with {count(plan.threads, 'thread')} "

@@ -3,7 +3,8 @@
 Three traps of numba are closed here, in one place:
 
 * it refuses to compile a cached function where neither the package nor the home directory can be written;
-* its cache index is not safe against several processes that compile for the same function at once;
+* its cache index is not safe against several processes that compile for the same function at once, and a
+  lock around it makes everybody wait for whoever holds it;
 * its threading layers are either unsafe after a fork (GNU OpenMP ends the child) or unsafe under two
   Python threads (workqueue ends the process).
 """
@@ -11,21 +12,23 @@ Three traps of numba are closed here, in one place:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
+import hashlib
 import inspect
 import os
+import pickle
 import stat
 import tempfile
 import threading
-import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 import numba.core.config
-from numba.core.caching import NullCache
+from numba.core.caching import FunctionCache, NullCache
+from numba.core.serialize import dumps
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,9 +38,6 @@ config: Any = numba.core.config
 
 _OPTIONS: dict[str, Any] = {"parallel": True, "error_model": "numpy"}
 """``fastmath`` stays off: results must not depend on the thread count and NaN must stay visible."""
-
-_PATIENCE = 120.0
-"""Seconds to wait for another process that compiles the same kernels, before compiling as well."""
 
 # Batches fork their children, and a parent may have run a kernel before (to evaluate, in a notebook).
 # Of numba's layers workqueue alone survives that everywhere; the lock below makes up for its other
@@ -95,18 +95,85 @@ def helper(function: F) -> F:
 
 def _cached(function: Callable[..., Any]) -> Any:
     """A dispatcher with a disk cache: where numba likes it, else in a temporary directory, else none."""
+    compiled: Any = numba.njit(**_OPTIONS)(function)
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
+        compiled._cache = _Cache(function)
+        return compiled
     except RuntimeError:  # "cannot cache function: no locator available"
         directory = _private_directory()
     if directory is None:
-        return numba.njit(**_OPTIONS)(function)
+        return compiled
     before = config.CACHE_DIR
     config.CACHE_DIR = str(directory)
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
+        compiled._cache = _Cache(function)
     finally:
         config.CACHE_DIR = before
+    return compiled
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """numba's disk cache without its index, so that no process ever waits for another."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file: Any = _OneFileEach(
+            Path(self._cache_path), self._impl.filename_base, self._impl.locator.get_source_stamp()
+        )
+
+
+class _OneFileEach:
+    """A file for every specialisation of a function, named after it, written whole or not at all.
+
+    numba keeps an index of numbered files: two processes that compile different specialisations at once can
+    leave one that points to the other's machine code, and whoever reads between the two writes meets code of
+    an older source. Here a file says what it holds, so it needs neither an index nor a lock. Processes that
+    start together may compile the same kernel side by side; they write the same file.
+    """
+
+    def __init__(self, folder: Path, base: str, source: object) -> None:
+        self._folder, self._base = folder, base
+        self._content = (numba.__version__, source)
+
+    def load(self, key: tuple[Any, ...]) -> Any:
+        """The specialisation `key`, or None where there is none, an older one or a damaged one."""
+        try:
+            with self._path(key).open("rb") as stream:
+                if pickle.load(stream) != self._content:  # before what another numba may not read
+                    return None
+                found, data = pickle.load(stream)
+        except Exception:  # whatever a damaged file makes of pickle
+            return None
+        return data if found == key else None
+
+    def save(self, key: tuple[Any, ...], data: object) -> None:
+        """Keep a specialisation.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be written.
+        """
+        path = self._path(key)
+        draft = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}")
+        try:
+            with draft.open("wb") as stream:
+                pickle.dump(self._content, stream)
+                stream.write(dumps((key, data)))
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+    def flush(self) -> None:
+        """Forget every specialisation of the function."""
+        for path in self._folder.glob(f"{self._base}.*.nbc"):
+            path.unlink(missing_ok=True)
+
+    def _path(self, key: tuple[Any, ...]) -> Path:
+        signature, machine, _ = key  # the third is of the source: a new one takes the place of the old
+        name = hashlib.sha256(repr((signature, machine)).encode()).hexdigest()[:16]
+        return self._folder / f"{self._base}.{name}.nbc"
 
 
 def _private_directory() -> Path | None:
@@ -125,7 +192,7 @@ def _private_directory() -> Path | None:
 
 def _compile(compiled: Any, types: tuple[Any, ...]) -> None:
     """Compile, or load from the disk cache, one specialisation."""
-    with _one_process(compiled.stats.cache_path), _short_vectors():
+    with _short_vectors():
         try:
             compiled.compile(types)
         except Exception:
@@ -152,27 +219,3 @@ def _short_vectors() -> Iterator[None]:
         yield
     finally:
         config.SLP_VECTORIZE = before
-
-
-@contextlib.contextmanager
-def _one_process(cache: str | None) -> Iterator[None]:
-    """Let one process at a time compile into `cache`; those who waited load what it wrote.
-
-    numba numbers the files of a function's specialisations without looking at other processes: two
-    that compile different ones at once can leave an index that points to the other's machine code.
-    Where the file system has no locks, or the holder stalls, go on without.
-    """
-    if cache is None:
-        yield
-        return
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            lock = stack.enter_context(Path(cache, "iterreg-kernels.lock").open("a"))
-            deadline = time.monotonic() + _PATIENCE
-            while time.monotonic() < deadline:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    time.sleep(0.05)
-        yield

@@ -32,11 +32,15 @@ class Parameters:
         job's hash is made of.
     files
         The files they were read from, in order; copied into the run folder unchanged.
+    notes
+        What a user should know about them before the work starts, a sentence each: a setting without
+        effect, say.
     """
 
     preset: str
     values: Mapping[str, Any]
     files: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,8 @@ class Registration:
         On the moving grid when the engine computes one itself; otherwise None, and `iterreg`
         inverts `field` numerically where an inverse was asked for.
     details
-        JSON-serialisable facts for the sidecar (stopping reasons, final metric …).
+        JSON-serialisable facts for the sidecar (stopping reasons, final metric …). Its ``warnings``, a
+        list of sentences, are told to the user too.
     momentum
         Of a method that `saves_momentum`: saved beside the field where a run asks for it.
     """

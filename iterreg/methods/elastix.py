@@ -19,6 +19,7 @@ from iterreg.field import DisplacementField
 from iterreg.io.lps import RAS_TO_LPS, geometry_of
 from iterreg.methods import presets
 from iterreg.methods.base import Cost, Parameters, Registration, Task
+from iterreg.methods.elastix_keys import effective_count, idle, notes
 from iterreg.methods.elastix_log import LogSummary, read_log
 from iterreg.methods.elastix_parameters import ParameterMap, first_value, per_resolution, read_parameter_map
 from iterreg.methods.itk_grid import perpendicular, upright
@@ -78,13 +79,22 @@ class Elastix:
         Raises
         ------
         InputError
-            If there is no such preset or file, or elastix could not read it.
+            If there is no such preset or file, or elastix could not read it or would not follow it.
         """
         paths = tuple(_resolve(part) for part in _parts(source or DEFAULT_PRESET))
         stages = [read_parameter_map(path) for path in paths]
         for path, stage in zip(paths, stages, strict=True):
             _foreground_margin([stage], str(path))
-        return Parameters("+".join(path.stem for path in paths), {"stages": stages}, paths)
+        return Parameters(
+            "+".join(path.stem for path in paths),
+            {"stages": stages},
+            paths,
+            tuple(
+                note
+                for path, stage in zip(paths, stages, strict=True)
+                for note in notes(stage, str(path), besides=(FOREGROUND_MASK,))
+            ),
+        )
 
     def cost(self, parameters: Parameters, fixed: Grid, moving: Grid) -> Cost:
         """Estimate from the grids, the resolutions, their iterations and samples.
@@ -171,6 +181,8 @@ class Elastix:
                 "stages": _stage_details(stages, summary),
                 "overrides": overrides,
                 "unused": [key for key in summary.unused if key != FOREGROUND_MASK],
+                "defaults": dict(summary.defaults),
+                "warnings": _warnings(stages, summary),
                 "fixed_mask": mask_source,
                 "itk_threads": int(itk.MultiThreaderBase.GetGlobalDefaultNumberOfThreads()),
             },
@@ -182,17 +194,17 @@ class Elastix:
 
 def _parts(source: str) -> list[str]:
     """The stages a source names; a ``+`` inside the path of an existing file is not a joint."""
-    if Path(source).is_file():
+    if presets.is_file(source):
         return [source]
     parts = source.split("+")
     if not all(parts):
-        raise InputError(f"{source!r} names an empty stage; join presets or files by one +")
+        raise InputError(f"elastix: {source!r} names an empty stage; join presets or files by one +")
     return parts
 
 
 def _resolve(part: str) -> Path:
     path = presets.find("elastix", part)
-    if path.suffix != ".txt":
+    if path.suffix.lower() != ".txt":
         raise InputError(f"{path}: elastix's parameter files end in .txt; rename it if it is one")
     return path
 
@@ -233,13 +245,15 @@ def _held(
                 {"stage": number, "key": key, "file": stage.get(key), "used": value, "why": reason}
             )
             stage[key] = [value]
+        for key, (_, default, _) in OVERRIDES.items():
+            stage.setdefault(key, [default])  # or elastix warns that it takes its default
         held.append(stage)
     return held, changes
 
 
 def _stage_seconds(stage: ParameterMap, fixed: Grid, moving: Grid) -> float:
     """CPU seconds of one stage: image pyramids, then the samples of every metric in every iteration."""
-    levels = int(first_value(stage, "NumberOfResolutions", "3"))
+    levels = effective_count(first_value(stage, "NumberOfResolutions", "3"), 3)
     iterations = _counts(stage, "MaximumNumberOfIterations", 500, levels)
     drawn = "Random" in first_value(stage, "ImageSampler", "Random")
     common = _counts(stage, "NumberOfSpatialSamples", 5000, levels) if drawn else [fixed.size] * levels
@@ -255,7 +269,7 @@ def _stage_seconds(stage: ParameterMap, fixed: Grid, moving: Grid) -> float:
 
 def _counts(stage: ParameterMap, key: str, default: int, levels: int) -> list[int]:
     values = per_resolution(stage, key, str(default), levels)
-    return [int(value) if value.isdecimal() else default for value in values]
+    return [effective_count(value, default) for value in values]
 
 
 # -- masks ----------------------------------------------------------------------------------------
@@ -349,6 +363,17 @@ def _complaint(summary: LogSummary, raised: str) -> str:
         where = f" in stage {last['stage']}, resolution {last['resolution']}, iteration {last['iterations']}"
     said = "; ".join(summary.errors[-3:]) or raised.strip().splitlines()[-1]
     return f"elastix stopped{where}: {said}"
+
+
+def _warnings(stages: Sequence[ParameterMap], summary: LogSummary) -> list[str]:
+    """What elastix complained of, and the keys it passed over though its components know them.
+
+    That depends on other settings: with an AutomaticParameterEstimation it does not look at SP_a.
+    """
+    told = {FOREGROUND_MASK}.union(*(idle(stage) for stage in stages))
+    passed = [key for key in summary.unused if key not in told]
+    extra = [f"elastix made no use of {', '.join(passed)}"] if passed else []
+    return [*summary.warnings, *extra]
 
 
 def _stage_details(stages: Sequence[ParameterMap], summary: LogSummary) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,14 @@ _ONE_OF_SEVERAL = re.compile(
     r"(Registration|Transform|ImageSampler|Metric|Interpolator|Optimizer|FixedImagePyramid|MovingImagePyramid"
     r"|ResampleInterpolator|Resampler)\d+[A-Z]"
 )
+# A warning goes on in lines that are set in, or after a line that ends with a comma.
+_WARNING = re.compile(r"^WARNING: (?P<said>.*(?:(?:\n[ \t]+\S.*)|(?:(?<=,)\n.*))*)", re.MULTILINE)
+_DEFAULT = re.compile(
+    r'The parameter "(?P<key>\w+)".* does not exist .*'
+    r'The default values? (?:"(?P<value>.*)" is|are) used instead'
+)
+# Unused keys have their own place; that a schedule nobody gave is not specified goes without saying.
+_TOLD_ELSEWHERE = re.compile(r"unused parameter|schedule is not fully specified")
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,17 @@ class LogSummary:
         has used them.
     errors
         What elastix called an error, in its own words.
+    defaults
+        Keys that no file gave, with the value elastix took.
+    warnings
+        What elastix called a warning, in its own words, besides those about unused keys and defaults.
     """
 
     resolutions: tuple[dict[str, Any], ...]
     unused: tuple[str, ...] = ()
-    errors: tuple[str, ...] = field(default=())
+    errors: tuple[str, ...] = ()
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def read_log(text: str) -> LogSummary:
@@ -46,6 +61,7 @@ def read_log(text: str) -> LogSummary:
     errors: list[str] = []
     columns: list[str] = []
     stage = -1
+    defaults, warnings = _warnings(text)
     for line in text.splitlines():
         if line.startswith("Resolution:"):
             number = int(line.partition(":")[2])
@@ -70,7 +86,26 @@ def read_log(text: str) -> LogSummary:
                 unused.append(key)
         elif found := _ERROR.search(line):
             errors.append((found["said"] or found["plain"]).strip())
-    return LogSummary(tuple(resolutions), tuple(dict.fromkeys(unused)), tuple(dict.fromkeys(errors)))
+    return LogSummary(
+        tuple(resolutions),
+        tuple(dict.fromkeys(unused)),
+        tuple(dict.fromkeys(errors)),
+        defaults,
+        tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _warnings(text: str) -> tuple[dict[str, str], list[str]]:
+    """Keys that no file gave with the values taken instead, and the other warnings."""
+    defaults: dict[str, str] = {}
+    warnings: list[str] = []
+    for found in _WARNING.finditer(text):
+        said = " ".join(found["said"].split())
+        if default := _DEFAULT.match(said):
+            defaults.setdefault(default["key"], default["value"])
+        elif not _TOLD_ELSEWHERE.search(said):
+            warnings.append(said)
+    return defaults, warnings
 
 
 def _number(text: str) -> float | None:

@@ -8,6 +8,7 @@ the text it was, so that elastix receives exactly what its own reader would have
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from iterreg.errors import InputError
 __all__ = ["ParameterMap", "first_value", "parse_parameter_map", "per_resolution", "read_parameter_map"]
 
 ParameterMap = Mapping[str, list[str]]
+
+_TWO_ENTRIES = re.compile(r"\)\s*\(")
+_WHOLE = re.compile(r"\d+(\.0*)?")  # elastix takes 6.000 for 6
 
 # What elastix refuses in a key: a character class of its reader, whose "&-+" is a range.
 _FORBIDDEN = frozenset(".,:;!@#$%^|<>?") | frozenset(map(chr, range(ord("&"), ord("+") + 1)))
@@ -44,13 +48,10 @@ def read_parameter_map(path: str | Path) -> dict[str, list[str]]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such elastix parameter file; check the path")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: cannot be read as an elastix parameter file ({type(error).__name__}: {error}); "
-            "save it as plain UTF-8 text"
-        ) from error
-    return parse_parameter_map(text, str(path))
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    return parse_parameter_map(_text(content, path), str(path))
 
 
 def parse_parameter_map(text: str, name: str) -> dict[str, list[str]]:
@@ -69,6 +70,7 @@ def parse_parameter_map(text: str, name: str) -> dict[str, list[str]]:
         If elastix would refuse one of its lines, or if it names no transform.
     """
     found: dict[str, list[str]] = {}
+    first: dict[str, int] = {}
     for number, raw in enumerate(text.split("\n"), start=1):
         line = raw.replace("\t", " ").partition("//")[0].strip(" \r")
         if not line:
@@ -81,10 +83,27 @@ def parse_parameter_map(text: str, name: str) -> dict[str, list[str]]:
             )
         key, values = _split(line[1:-1], where)
         if key in found:
-            raise InputError(f"{where}: {key} is given a second time; remove one of the two lines")
-        found[key] = values
+            raise InputError(
+                f"{where}: {key} is given a second time, it stands in line {first[key]} already; "
+                "remove one of the two lines"
+            )
+        found[key], first[key] = values, number
     _check(found, name)
     return found
+
+
+def _text(content: bytes, path: Path) -> str:
+    """The text of a file: UTF-8, else the Latin-1 in which older comments are written."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    if any(ord(character) < 32 and character not in "\t\n\r\f" for character in text):
+        raise InputError(
+            f"{path}: is not a text file (or one in UTF-16) and so no elastix parameter file; "
+            "check the path, or save it as plain UTF-8 text"
+        )
+    return text
 
 
 def per_resolution(values: ParameterMap, key: str, default: str, count: int) -> list[str]:
@@ -102,6 +121,9 @@ def _split(content: str, where: str) -> tuple[str, list[str]]:
     """Key and values of what stands between the brackets."""
     if content.count('"') % 2:
         raise InputError(f'{where}: ({content}) has an odd number of quotes; close every " that was opened')
+    unquoted = " ".join(content.split('"')[::2])
+    if _TWO_ENTRIES.search(unquoted):
+        raise InputError(f"{where}: ({content}) holds two entries; write one (Key value) to a line")
     key, values = "", []
     for position, part in enumerate(content.split('"')):
         # Parts with an odd position stood between quotes.
@@ -132,5 +154,5 @@ def _check(found: ParameterMap, name: str) -> None:
         )
     for key in ("NumberOfResolutions", "RandomSeed"):
         value = first_value(found, key, "1")
-        if not value.isdecimal() or (key == "NumberOfResolutions" and int(value) < 1):
+        if not _WHOLE.fullmatch(value) or (key == "NumberOfResolutions" and float(value) < 1):
             raise InputError(f"{name}: ({key} {value}) must be a whole number")

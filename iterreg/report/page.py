@@ -336,10 +336,12 @@ def _method(result: Results, pairs: Sequence[str]) -> dict[str, Any]:
     recorded: dict[str, Any] = {}
     if request is not None:
         recorded = {"parameters": request.values, "seed": request.seed, "masks": request.masks}
+        recorded["notes"] = list(request.notes)
     if sidecar is not None:
         recorded = {"parameters": sidecar.parameters, "seed": sidecar.status.seed} | recorded
+        recorded["warnings"] = sidecar.details.get("warnings")
         recorded |= {"versions": versions, "machine": sidecar.machine, "command": sidecar.command}
-    recorded = {key: value for key, value in recorded.items() if value not in (None, {}, "")}
+    recorded = {key: value for key, value in recorded.items() if value not in (None, {}, [], "")}
     return {
         "name": entry.name,
         "facts": ", ".join(facts),

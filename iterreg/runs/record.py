@@ -113,7 +113,9 @@ class ArmRecord:
     masks
         Which of the data set's masks the similarity is confined to.
     files
-        Name -> SHA-256 of the parameter files.
+        Name -> SHA-256 of the parameter files, as they are kept in the arm's ``parameters``.
+    notes
+        What reading the parameters had to say, one sentence each.
     version
         Names method, values, seed and software; ``""`` in records of before.
     earlier
@@ -127,6 +129,7 @@ class ArmRecord:
     masks: str = "none"
     software: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     version: str = ""
     earlier: tuple[ArmRecord, ...] = ()
 
@@ -199,6 +202,7 @@ class ArmRecord:
             content.text("masks") or "none",
             content.texts("versions"),
             content.texts("files"),
+            tuple(map(str, content.get("notes", list) or ())),
             content.text("version"),
             tuple(map(cls.from_json, content.objects("earlier"))),
         )
@@ -212,6 +216,7 @@ class ArmRecord:
             "masks": self.masks,
             "versions": dict(self.software),
             "files": dict(self.files),
+            "notes": list(self.notes),
             "version": self.version,
             **({"earlier": [one.to_json() for one in self.earlier]} if self.earlier else {}),
         }

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,16 @@ print(json.dumps({
 """
 
 
+STOPPED = """
+import fcntl, sys, time
+files = [open(path, "a") for path in sys.argv[1:]]
+for file in files:
+    fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
 def environment(**changes: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "XDG_", "PYTHON"))}
     return {**kept, "PYTHONPATH": str(PACKAGE.parent), **changes}
@@ -60,7 +71,7 @@ def sealed_copy(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_four_processes_at_once_without_a_writable_package_or_home(sealed_copy: Path, tmp_path: Path) -> None:
-    """One of them compiles into the temporary directory; the others wait for it and load."""
+    """They compile into the temporary directory, side by side if need be; who comes later loads."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     env = environment(PYTHONPATH=str(sealed_copy.parent), HOME="/dev/null/nonexistent", TMPDIR=str(scratch))
@@ -84,7 +95,14 @@ def test_four_processes_at_once_without_a_writable_package_or_home(sealed_copy: 
         assert Path(result["file"]).is_relative_to(sealed_copy)
         assert Path(result["cache"]).is_relative_to(scratch)
         assert result["value"] == [[10.5, 11.5, 12.5]]
-    assert sorted((r["hits"], r["misses"]) for r in results) == [(0, 1), (1, 0), (1, 0), (1, 0)]
+    assert all(r["hits"] + r["misses"] == 1 for r in results)
+    assert any(r["misses"] for r in results)
+    later = subprocess.run(
+        [sys.executable, "-c", SAMPLE], env=env, cwd="/", capture_output=True, text=True, check=True
+    )
+    assert json.loads(later.stdout)["hits"] == 1
+    assert len([*scratch.rglob("*.nbc")]) == 1
+    assert {path.suffix for path in scratch.rglob("*") if path.is_file()} == {".nbc"}
     private = next(scratch.glob("iterreg-numba-*"))
     assert private.stat().st_mode & 0o077 == 0
 
@@ -175,16 +193,95 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_kernel(
     assert kernel(np.ones(3)).tolist() == [3, 3, 3]
 
 
-def test_a_damaged_cache_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [0, 30, -20], ids=["empty", "a little", "nearly all"])
+def test_a_damaged_cache_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: int) -> None:
     monkeypatch.setattr(_compile.config, "CACHE_DIR", str(tmp_path))
 
     def fourfold(a: np.ndarray) -> np.ndarray:
         return a * 4
 
     assert _compile.kernel(fourfold)(np.ones(3)).tolist() == [4, 4, 4]
-    (index,) = tmp_path.rglob("*.nbi")
-    index.write_bytes(index.read_bytes()[:-20])
-    assert _compile.kernel(fourfold)(np.ones(3)).tolist() == [4, 4, 4]
+    (file,) = tmp_path.rglob("*.nbc")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:kept])
+    again = _compile.kernel(fourfold)
+    assert again(np.ones(3)).tolist() == [4, 4, 4]
+    assert sum(again.dispatcher.stats.cache_misses.values()) == 1
+    third = _compile.kernel(fourfold)
+    assert third(np.ones(3)).tolist() == [4, 4, 4]
+    assert sum(third.dispatcher.stats.cache_hits.values()) == 1, "the damaged file was mended"
+
+
+def test_a_process_never_waits_for_another(tmp_path: Path) -> None:
+    """One that was stopped in the middle of a kernel, and whoever locked whatever there is."""
+    env = environment(NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    subprocess.run([sys.executable, "-c", SAMPLE], env=env, check=True, capture_output=True)
+    (file,) = (tmp_path / "cache").rglob("*.nbc")
+    (file.parent / "iterreg-kernels.lock").touch()  # what earlier versions locked
+    holder = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, *map(str, file.parent.iterdir())],
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        holder.send_signal(signal.SIGSTOP)
+        done = subprocess.run(
+            [sys.executable, "-c", SAMPLE], env=env, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert json.loads(done.stdout)["hits"] == 1
+        file.unlink()  # and to compile it takes no lock either
+        done = subprocess.run(
+            [sys.executable, "-c", SAMPLE], env=env, capture_output=True, text=True, check=True, timeout=100
+        )
+        assert json.loads(done.stdout)["misses"] == 1
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_each_specialisation_has_a_file_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two processes that compile different ones at once have nothing in common to overwrite."""
+    monkeypatch.setattr(_compile.config, "CACHE_DIR", str(tmp_path))
+
+    def fivefold(a: np.ndarray) -> np.ndarray:
+        return a * 5
+
+    first, second = _compile.kernel(fivefold), _compile.kernel(fivefold)
+    first(np.ones(3))
+    second(np.ones((2, 2), np.float32))
+    assert len([*tmp_path.rglob("*.nbc")]) == 2
+    both = _compile.kernel(fivefold)
+    assert both(np.ones(3)).tolist() == [5, 5, 5]
+    assert both(np.ones((2, 2), np.float32)).tolist() == [[5, 5], [5, 5]]
+    assert sum(both.dispatcher.stats.cache_hits.values()) == 2
+
+
+def test_code_of_an_older_source_is_not_loaded(tmp_path: Path) -> None:
+    env = environment(NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    source = tmp_path / "own_kernels.py"
+    for factor in (2, 3):
+        source.write_text(
+            "from iterreg.kernels._compile import kernel\n\n"
+            f"@kernel\ndef times(a):\n    return a * {factor}\n"
+        )
+        os.utime(source, (factor, factor))  # the stamp numba goes by
+        code = "import numpy, own_kernels; print(own_kernels.times(numpy.ones(1))[0])"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={
+                **env,
+                "PYTHONPATH": f"{env['PYTHONPATH']}{os.pathsep}{tmp_path}",
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert float(done.stdout) == factor
+    assert len([*(tmp_path / "cache").rglob("*.nbc")]) == 1, "the new one took the old one's place"
 
 
 def test_a_kernels_own_error_is_told() -> None:

@@ -117,6 +117,27 @@ def test_cost_follows_samples_iterations_and_voxels(tmp_path: Path) -> None:
     assert method.cost(both, grid, grid).memory > 800 * 2**20
 
 
+def test_notes_of_every_stage_name_their_file(tmp_path: Path) -> None:
+    first = _file(tmp_path, AFFINE, "first.txt")
+    second = _file(tmp_path, BSPLINE + "(NumberOfHistogramBins 32)\n", "second.txt")
+    (note,) = Elastix().parameters(f"{first}+{second}").notes
+    assert note.startswith(f"{second}: without effect: NumberOfHistogramBins (read by Advanced")
+    assert Elastix().parameters("affine+bspline-lumir").notes == ()
+
+
+def test_a_misspelt_key_of_iterreg_s_own_is_recognised(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"did you mean {FOREGROUND_MASK}"):
+        Elastix().parameters(_file(tmp_path, BSPLINE + "(IterregForegroundMsk 3)\n"))
+
+
+def test_cost_reads_counts_as_elastix_does(tmp_path: Path) -> None:
+    grid = Grid((50, 50, 50))
+    method = Elastix()
+    plain = method.cost(method.parameters(_file(tmp_path, BSPLINE, "a.txt")), grid, grid)
+    zeros = BSPLINE.replace("Iterations 80", "Iterations 80.0").replace("Resolutions 2", "Resolutions 2.00")
+    assert method.cost(method.parameters(_file(tmp_path, zeros, "b.txt")), grid, grid) == plain
+
+
 def test_threads_are_set_by_itk_s_variable() -> None:
     environment = Elastix().environment(3)
     assert environment["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] == "3"
@@ -157,6 +178,34 @@ def test_the_log_tells_how_each_resolution_ended() -> None:
     assert summary.unused == ("Typo",)
     assert summary.errors == ("Too many samples map outside: 3 / 9",)
     assert read_log("").resolutions == ()
+
+
+WARNINGS = """WARNING: The parameter "UseCyclicTransform", requested at entry number 0, does not exist at all.
+  The default value "false" is used instead.
+
+WARNING: the fixed pyramid schedule is not fully specified!
+  A default pyramid schedule is used.
+WARNING: The parameter "SP_A", requested at entry number 1, does not exist at all.
+  The default value "20" is used instead.
+WARNING: You want to select new samples every iteration,
+but the selected ImageSampler is not suited for that.
+WARNING: You want to select new samples every iteration,
+but the selected ImageSampler is not suited for that.
+WARNING: Center of Rotation (point) is not within image boundaries!
+WARNING: 1 unused parameter(s) found!
+  Unused parameter: Typo
+"""
+
+
+def test_the_log_s_warnings_are_told_apart_from_defaults() -> None:
+    summary = read_log(WARNINGS)
+    assert summary.defaults == {"UseCyclicTransform": "false", "SP_A": "20"}
+    assert summary.warnings == (
+        "You want to select new samples every iteration, "
+        "but the selected ImageSampler is not suited for that.",
+        "Center of Rotation (point) is not within image boundaries!",
+    )
+    assert summary.unused == ("Typo",)
 
 
 # -- registrations --------------------------------------------------------------------------------
@@ -224,12 +273,15 @@ def run(engine: Elastix, pair: Pair, tmp_path: Path) -> Callable[..., Registrati
 
 
 def test_finds_a_shift_between_unequal_grids(run: Callable[..., Registration], pair: Pair) -> None:
-    registration = run(BSPLINE + "(Typo 1)\n", seed=5)
+    registration = run(BSPLINE + "(NumberOfHistogramBins 32)\n(SP_a 400)\n", seed=5)
     assert pair.error(registration) < 0.3
     assert registration.inverse is None
     details = registration.details
     json.dumps(details)
-    assert details["unused"] == ["Typo"]
+    assert details["unused"] == ["NumberOfHistogramBins", "SP_a"]
+    assert details["warnings"] == ["elastix made no use of SP_a"]  # the other one is noted with the file
+    assert details["defaults"]["SP_A"] == "20"
+    assert "MaximumNumberOfIterations" not in details["defaults"]
     assert details["fixed_mask"] == "none"
     (stage,) = details["stages"]
     assert stage["seed"] == "5"

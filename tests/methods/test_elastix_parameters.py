@@ -81,6 +81,7 @@ def test_written_again_it_reads_the_same() -> None:
         ("(A(B 4)", r"line 2.*'\('"),
         ('(Transform "AffineTransform")', "line 2.*second time"),
         ("(NumberOfResolutions 4.5)", "NumberOfResolutions 4.5.*whole number"),
+        ('(NumberOfResolutions 4) (Metric "Mattes")', "line 2.*two entries; write one"),
         ("(NumberOfResolutions 0)", "NumberOfResolutions 0.*whole number"),
         ("(RandomSeed x)", "RandomSeed x.*whole number"),
         ("(TransformParameters 0 0 0)", "wrote as its result"),
@@ -104,6 +105,26 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(InputError, match=r"binary.txt.*plain UTF-8"):
         read_parameter_map(binary)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'\xef\xbb\xbf(Transform "AffineTransform")\r\n(NumberOfResolutions 2.000)\r\n',
+        '// Prüfung\n(Transform "AffineTransform")\n(NumberOfResolutions 2.000)\n'.encode("latin-1"),
+    ],
+    ids=["byte order mark and CRLF", "Latin-1"],
+)
+def test_old_and_foreign_text_files_are_read(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "own.txt"
+    path.write_bytes(content)
+    found = read_parameter_map(path)
+    assert found == {"Transform": ["AffineTransform"], "NumberOfResolutions": ["2.000"]}
+
+
+def test_a_second_entry_names_the_first(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 3: SP_A is given a second time, it stands in line 2"):
+        parse_parameter_map('(Transform "AffineTransform")\n(SP_A 1)\n(SP_A 2)\n', "my.txt")
 
 
 def test_one_value_holds_for_all_resolutions() -> None:

@@ -77,7 +77,9 @@ def pair(number: int, folder: Path, **companions: Path) -> Pair:
 
 
 def test_a_record_comes_back_as_it_was_with_every_file_of_a_pair(tmp_path: Path) -> None:
-    arm = ArmRecord("syn", "cheap", {"step": 0.1}, 1, "both", {"antspyx": "0.6"}, {"a.toml": "f" * 64}, "v2")
+    arm = ArmRecord(
+        "syn", "cheap", {"step": 0.1}, 1, "both", {"antspyx": "0.6"}, {"a.toml": "f" * 64}, ("a note",), "v2"
+    )
     record = RunRecord(
         DatasetRecord("few", tmp_path / "few.csv", (3, 4, 5)),
         (pair(1, tmp_path, labels=tmp_path / "l", landmarks=tmp_path / "p", mask=tmp_path / "m"),),
