@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers
+from iterreg.cli.field_options import print_remarks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("readings are compared with both images: give --fixed and --moving, or neither")
     belief = describe(args.field)
     _print_belief(belief)
+    if args.fixed:
+        print_remarks("inspect", (args.fixed, args.moving))
     if args.fixed and belief.shape:
         from iterreg.volume import load_image
 
