@@ -17,7 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from iterreg.errors import InputError
 from iterreg.volume import FloatArray, Grid, Volume
 
-__all__ = ["DisplacementField", "Folding", "Inversion"]
+__all__ = ["DisplacementField", "Edge", "Folding", "Inversion"]
+
+Edge = Literal["evaluator", "itk"]
+"""Where the outside of a moving image begins: beyond its outer voxels' centres, or beyond their outer faces."""
+
+_MARGINS: dict[Edge, float] = {"evaluator": 0.0, "itk": 0.5}
 
 
 @dataclass(frozen=True)
@@ -202,10 +207,17 @@ class DisplacementField:
 
     # -- using ----------------------------------------------------------------------------------
 
-    def warp_image(self, image: Volume, *, fill: float = 0.0) -> Volume:
+    def warp_image(self, image: Volume, *, fill: float = 0.0, edge: Edge = "evaluator") -> Volume:
         """Resample a moving image onto the fixed grid by trilinear interpolation.
 
-        Points outside the moving grid become `fill`.
+        Parameters
+        ----------
+        fill
+            Value of points outside the moving grid.
+        edge
+            Where outside begins: with ``evaluator`` beyond the outer voxels' centres, as scipy and the
+            challenges' evaluators have it; with ``itk`` beyond their outer faces, as ITK, ANTs and elastix
+            have it, the outer half voxel keeping the value on the border.
 
         Raises
         ------
@@ -216,20 +228,26 @@ class DisplacementField:
 
         self._check_moving(image)
         array = np.ascontiguousarray(image.array, dtype=np.float32)
-        return Volume(sample_linear(array, self.vectors, float(fill)), self.fixed)
+        return Volume(sample_linear(array, self.vectors, float(fill), _MARGINS[edge]), self.fixed)
 
     def warp_labels(
-        self, labels: Volume, *, interpolation: Literal["nearest", "linear"] = "nearest"
+        self,
+        labels: Volume,
+        *,
+        interpolation: Literal["nearest", "linear"] = "nearest",
+        edge: Edge = "evaluator",
     ) -> Volume:
         """Resample a moving label volume onto the fixed grid.
 
         ``nearest`` is the Learn2Reg evaluator's rule (0 outside [0, n - 1], halves round up);
-        ``linear`` interpolates the one-hot labels and takes the strongest.
+        ``linear`` interpolates the one-hot labels and takes the strongest. `edge` is for ``nearest``, as for
+        `warp_image`.
 
         Raises
         ------
         InputError
-            If the labels are not integers, not of the moving grid's shape, or the interpolation is unknown.
+            If the labels are not integers, not of the moving grid's shape, or the interpolation is unknown or
+            has an edge rule of its own.
         """
         from iterreg.kernels import sampling
 
@@ -238,7 +256,9 @@ class DisplacementField:
             raise InputError(f"labels must be an integer array, got {labels.array.dtype}")
         array = np.ascontiguousarray(labels.array, dtype=labels.array.dtype.newbyteorder("="))
         if interpolation == "nearest":
-            return Volume(sampling.sample_labels_nearest(array, self.vectors), self.fixed)
+            return Volume(sampling.sample_labels_nearest(array, self.vectors, _MARGINS[edge]), self.fixed)
+        if interpolation == "linear" and edge != "evaluator":
+            raise InputError("one-hot labels have one edge rule, LUMirage's; take nearest for that of ITK")
         if interpolation == "linear":
             return Volume(sampling.sample_labels_linear(array, self.vectors), self.fixed)
         raise InputError(f"labels are interpolated 'nearest' or 'linear', not {interpolation!r}")

@@ -104,6 +104,15 @@ def _oddities(header: Any, grid: Grid) -> Iterator[Remark]:
             f"has the voxel sizes {', '.join(f'{p:g}' for p in pixdim)} in pixdim, which must be positive",
             "write the header again, the orientation in its sform or qform",
         )
+    offset, smallest = float(header["vox_offset"]), header.template_dtype.itemsize + 4
+    if offset < smallest and header["magic"].item().startswith(b"n+"):
+        yield Remark(
+            "note",
+            "voxels within the header",
+            f"says that its voxels begin at byte {offset:g}, within the header; they are read from byte "
+            f"{smallest}, where ITK may read them shifted",
+            "write the file again",
+        )
     if qcode <= 0 and scode <= 0:
         yield Remark(
             "note",
@@ -139,9 +148,7 @@ def _conflict(header: Any, grid: Grid, qcode: int, scode: int) -> Iterator[Remar
         mended["pixdim"][1:4] = np.where(sizes > 0, sizes, 1.0)
         qform, sform = Grid(grid.shape, mended.get_qform()), Grid(grid.shape, mended.get_sform())
     except (InputError, HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
-        yield Remark(
-            "error", "qform and sform disagree", f"has an invalid qform or sform ({error})", _COPY
-        )
+        yield Remark("error", "qform and sform disagree", f"has an invalid qform or sform ({error})", _COPY)
         return
     if not sform.matches(qform, tolerance=SAME_GRID):
         yield Remark(

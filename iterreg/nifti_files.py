@@ -97,7 +97,10 @@ def open_header(path: Path) -> Any:
     """
     name = path.name.lower()
     if name.endswith(ITK_SUFFIXES):
-        return open_with_itk(path, voxels=False)
+        image = open_with_itk(path, voxels=False)
+        if name.endswith((".mha", ".nrrd")):  # the others' voxels are in another file
+            plausible_size(_voxel_bytes(image), path.stat().st_size, compressed=True)
+        return image
     image = cast(Any, nib.load(path))
     needed = _voxel_bytes(image)
     if name.endswith((".nii", ".nii.gz")):
@@ -121,6 +124,7 @@ def open_whole(path: Path) -> Any:
     """
     name = path.name.lower()
     if name.endswith(ITK_SUFFIXES):
+        open_header(path)
         return open_with_itk(path, voxels=True)
     if not name.endswith((".nii", ".nii.gz")):
         image = open_header(path)

@@ -14,7 +14,7 @@ from iterreg.dataset.findings import Finding, Severity
 from iterreg.errors import InputError
 from iterreg.headers import SAME_GRID, judge_header
 from iterreg.nifti_files import UNREADABLE, open_header, open_whole
-from iterreg.volume import Grid
+from iterreg.volume import ROUNDING, Grid
 
 __all__ = ["SAME_GRID", "Inspection", "Role", "inspect_file"]
 
@@ -192,13 +192,15 @@ def _judge_labels(array: NDArray[Any], role: Role, report: _Report) -> frozenset
         if not np.isfinite(array.min()) or not np.isfinite(array.max()):
             report("bad labels", f"holds NaN or infinite {word} values", "replace them by 0")
             return None
-        if not np.array_equal(np.rint(array), array):
+        whole = np.rint(array)
+        if (np.abs(array - whole) > ROUNDING).any():
             report(
                 "bad labels",
                 f"holds {word} values that are not whole numbers",
                 "it was probably resampled with linear interpolation: resample it with nearest neighbour",
             )
             return None
+        array = whole
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > np.iinfo(np.int32).max:
         report(

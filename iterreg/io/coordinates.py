@@ -119,7 +119,9 @@ def fsl_signs(grid: Grid) -> FloatArray:
 def _systems(shape: NDArray[Any], grid: Grid | None) -> Iterator[System]:
     """Those of more use first: of two that are one on this grid, the first is named."""
     reverse = np.eye(3)[::-1]
-    if grid is not None:
+    if grid is not None and not np.array_equal(
+        grid.affine, np.eye(4)
+    ):  # which is no header, but the lack of one
         linear = grid.affine[:3, :3]
         yield System("RAS+ millimetres, as SPM and NiftyReg write them", "spm", linear)
         yield System("LPS millimetres", "", RAS_TO_LPS[:, np.newaxis] * linear)
@@ -128,7 +130,9 @@ def _systems(shape: NDArray[Any], grid: Grid | None) -> Iterator[System]:
     yield System("voxels, the last array axis first", "", reverse)
     last = np.maximum(shape - 1.0, 1.0)
     aligned = reverse @ np.diag(2 / last)
-    yield System("[-1, 1] between the outer voxels' centres, the last array axis first", "torch", aligned, (-1, 1))
+    yield System(
+        "[-1, 1] between the outer voxels' centres, the last array axis first", "torch", aligned, (-1, 1)
+    )
     yield System(
         "[-1, 1] between the outer voxels' faces, the last array axis first",
         "torch-unaligned",
@@ -136,5 +140,7 @@ def _systems(shape: NDArray[Any], grid: Grid | None) -> Iterator[System]:
         (-1, 1),
     )
     yield System("[-1, 1], components in the order of the axes", "", np.diag(2 / last), (-1, 1))
-    yield System("[0, 1], components in the order of the axes, as ICON writes them", "icon", np.diag(1 / last), (0, 1))
+    yield System(
+        "[0, 1], components in the order of the axes, as ICON writes them", "icon", np.diag(1 / last), (0, 1)
+    )
     yield System("[0, 1], the last array axis first", "", reverse @ np.diag(1 / last), (0, 1))

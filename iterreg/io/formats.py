@@ -185,7 +185,9 @@ def read_between(
     """
     chosen = named(name) if name else guess_input(files)
     grids = read_grid(fixed), read_grid(moving)
-    theirs = tuple(grid_by_itk(Path(path), grid) or grid for path, grid in zip((fixed, moving), grids, strict=True))
+    theirs = tuple(
+        grid_by_itk(Path(path), grid) or grid for path, grid in zip((fixed, moving), grids, strict=True)
+    )
     if not chosen.in_itk_world or theirs == grids or _lies_on(files[0], grids[0], theirs[0]):
         return read(files, *grids, name=chosen.name)
     return DisplacementField(read(files, *theirs, name=chosen.name).vectors, *grids)

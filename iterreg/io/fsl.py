@@ -43,7 +43,8 @@ def read(path: str | Path, fixed: Grid, moving: Grid, *, absolute: bool) -> Disp
     stored = read_vectors(path)
     refuse_coefficients(stored)
     vectors = check_vectors(stored.array, path, fixed.shape)
-    to_fsl, from_fsl = _fsl_matrix(fixed), np.linalg.inv(_fsl_matrix(moving))
+    to_fsl = _fsl_matrix(fixed)
+    from_fsl: FloatArray = np.asarray(np.linalg.inv(_fsl_matrix(moving)), dtype=np.float64)
     out = np.empty(vectors.shape, np.float32)
     for x in range(fixed.shape[0]):
         index = _plane(x, fixed)
@@ -90,7 +91,7 @@ def write(path: str | Path, field: DisplacementField, *, absolute: bool) -> None
 def _fsl_matrix(grid: Grid) -> FloatArray:
     """(4, 4): voxel index -> FSL's millimetres."""
     signs, spacing = fsl_signs(grid), np.array(grid.spacing)
-    matrix = np.diag([*(signs * spacing), 1.0])
+    matrix: FloatArray = np.diag([*(signs * spacing), 1.0])
     matrix[:3, 3] = np.where(signs < 0, (np.array(grid.shape) - 1) * spacing, 0.0)
     return matrix
 
@@ -99,4 +100,4 @@ def _plane(x: int, grid: Grid) -> FloatArray:
     """(Y, Z, 3) voxel indices of one plane."""
     _, rows, columns = grid.shape
     axes = np.meshgrid([float(x)], np.arange(rows), np.arange(columns), indexing="ij")
-    return np.stack(axes, axis=-1)[0].astype(np.float64)
+    return np.asarray(np.stack(axes, axis=-1)[0], dtype=np.float64)

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -136,6 +136,10 @@ def load_array(path: str | Path) -> NDArray[Any]:
 
 
 def _from_array_file(path: Path) -> NDArray[Any]:
+    with path.open("rb") as stream:
+        cast(Any, np.lib.format).read_magic(
+            stream
+        )  # `np.load` takes whatever has none for a pickle, and says so
     # Mapped first: a header that promises more than the file holds is refused before memory is asked for.
     return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
 
@@ -160,21 +164,22 @@ def _from_archive(path: Path) -> NDArray[Any]:
         if promised != member.file_size:
             raise ValueError(f"{member.file_size} bytes instead of {promised}")
         with archive.open(member) as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
+            return np.asarray(cast(Any, np.lib.format).read_array(stream, allow_pickle=False))
 
 
 def _promised(stream: IO[bytes]) -> int:
     """The bytes that the header of an array, which is read, promises after itself."""
-    version = np.lib.format.read_magic(stream)
+    numpy_format = cast(Any, np.lib.format)
+    version = numpy_format.read_magic(stream)
     if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        shape, _, dtype = numpy_format.read_array_header_1_0(stream)
     elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+        shape, _, dtype = numpy_format.read_array_header_2_0(stream)
     else:
         raise ValueError(f"format version {version} is for arrays of records")
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
-    return math.prod(shape) * dtype.itemsize
+    return int(math.prod(shape) * dtype.itemsize)
 
 
 @cache

@@ -63,7 +63,7 @@ def displacement_map(displacement: ArrayLike, grid: Grid) -> PointMap:
         from iterreg.kernels.sampling import sample_field
 
         index = apply_affine(to_index, points)
-        inside: NDArray[np.bool_] = ((index >= -0.5) & (index < upper)).all(axis=-1)
+        inside: NDArray[np.bool_] = np.asarray(((index >= -0.5) & (index < upper)).all(axis=-1))
         displaced: FloatArray = sample_field(vectors, index)
         displaced[~inside] = 0.0
         displaced += points
@@ -104,7 +104,7 @@ def bspline_map(coefficients: ArrayLike, grid: Grid, order: int = 3) -> PointMap
         from scipy.ndimage import map_coordinates
 
         index = apply_affine(to_index, points)
-        inside: NDArray[np.bool_] = ((index >= low) & (index <= high)).all(axis=-1)
+        inside: NDArray[np.bool_] = np.asarray(((index >= low) & (index <= high)).all(axis=-1))
         moved = points.copy()
         chosen: FloatArray = index[inside].T
         for c in range(3):

@@ -22,9 +22,7 @@ from iterreg.volume import Grid
 
 __all__ = ["Belief", "describe"]
 
-Units = Literal[
-    "voxels", "millimetres", "normalised", "absolute voxels", "absolute millimetres", "unknown"
-]
+Units = Literal["voxels", "millimetres", "normalised", "absolute voxels", "absolute millimetres", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,8 @@ class _Sniffer:
         try:
             refuse(stored)
         except InputError as error:
-            self.warnings.append(str(error).removeprefix(f"{self.path}: ").capitalize() + ".")
+            said = str(error).removeprefix(f"{self.path}: ")
+            self.warnings.append(f"{said[0].upper()}{said[1:]}.")
 
     def _five_dimensions(self) -> tuple[str, Units]:
         if self.path.name.lower().endswith(ITK_IMAGES):
@@ -290,6 +289,12 @@ class _Sniffer:
             f"The components run along the axes as coordinates do, in {system.name}: these are places, not "
             "displacements."
         )
+        if system.name == "voxels" and self.layout == "X x Y x Z x 1 x 3" and self.intent == VECTOR_INTENT:
+            self.evidence.append(
+                "With an identity affine voxels are millimetres, and SPM writes five dimensions."
+            )
+            self.certain = True
+            return "spm", "absolute millimetres"
         numpy = self.path.suffix in (".npz", ".npy")
         components_last = self.array.shape[-1] == 3
         if system.range is not None:

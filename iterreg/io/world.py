@@ -126,5 +126,7 @@ def _vectors(stored: StoredVectors) -> tuple[NDArray[Any], Grid]:
             f"{stored.path}: has shape {'x'.join(map(str, stored.array.shape))}; XxYxZx1x3 or XxYxZx3 is needed"
         )
     if not np.isfinite(array).all():
-        raise InputError(f"{stored.path}: holds NaN or infinite values; the registration that wrote it failed")
+        raise InputError(
+            f"{stored.path}: holds NaN or infinite values; the registration that wrote it failed"
+        )
     return array, Grid(cast(Any, array.shape[:3]), stored.affine)
