@@ -20,9 +20,7 @@ from iterreg.volume import FloatArray, Grid, Volume
 __all__ = ["DisplacementField", "Edge", "Folding", "Inversion"]
 
 Edge = Literal["evaluator", "itk"]
-"""Where the outside of a moving image begins: beyond its outer voxels' centres, or beyond their outer faces."""
-
-_MARGINS: dict[Edge, float] = {"evaluator": 0.0, "itk": 0.5}
+"""Where the outside of a moving image begins: behind its outer voxels' centres, or behind their faces."""
 
 
 @dataclass(frozen=True)
@@ -222,13 +220,13 @@ class DisplacementField:
         Raises
         ------
         InputError
-            If the image is not of the moving grid's shape.
+            If the image is not of the moving grid's shape, or the edge rule is unknown.
         """
         from iterreg.kernels.sampling import sample_linear
 
         self._check_moving(image)
         array = np.ascontiguousarray(image.array, dtype=np.float32)
-        return Volume(sample_linear(array, self.vectors, float(fill), _MARGINS[edge]), self.fixed)
+        return Volume(sample_linear(array, self.vectors, float(fill), _margin(edge)), self.fixed)
 
     def warp_labels(
         self,
@@ -256,7 +254,7 @@ class DisplacementField:
             raise InputError(f"labels must be an integer array, got {labels.array.dtype}")
         array = np.ascontiguousarray(labels.array, dtype=labels.array.dtype.newbyteorder("="))
         if interpolation == "nearest":
-            return Volume(sampling.sample_labels_nearest(array, self.vectors, _MARGINS[edge]), self.fixed)
+            return Volume(sampling.sample_labels_nearest(array, self.vectors, _margin(edge)), self.fixed)
         if interpolation == "linear" and edge != "evaluator":
             raise InputError("one-hot labels have one edge rule, LUMirage's; take nearest for that of ITK")
         if interpolation == "linear":
@@ -398,6 +396,14 @@ class DisplacementField:
 
     def __repr__(self) -> str:
         return f"DisplacementField({self.fixed!r} -> {self.moving!r})"
+
+
+def _margin(edge: Edge) -> float:
+    """How far behind the outer voxels' centres an image still has values, in voxels."""
+    margins = {"evaluator": 0.0, "itk": 0.5}
+    if edge not in margins:
+        raise InputError(f"the edge rules are {' and '.join(margins)}, not {edge!r}")
+    return margins[edge]
 
 
 def _slabs(shape: tuple[int, int, int]) -> Iterator[slice]:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import nibabel as nib
-import numpy as np
 from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError

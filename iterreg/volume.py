@@ -271,8 +271,8 @@ def load_labels(path: str | Path, *, smallest: bool = False) -> Volume:
             rounded = (array == whole) | (np.abs(array - whole) <= ROUNDING)
         if not rounded.all():
             raise InputError(
-                f"{path}: {1 - rounded.mean():.2%} of the label values are not whole numbers; it was probably "
-                "resampled with linear interpolation, resample it again with nearest neighbour"
+                f"{path}: {1 - rounded.mean():.2%} of the label values are not whole numbers; it was "
+                "probably resampled with linear interpolation, resample it again with nearest neighbour"
             )
         array = whole
     limits = np.iinfo(np.int32)

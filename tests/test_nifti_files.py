@@ -157,5 +157,5 @@ class TestRounding:
         array = np.zeros((4, 4, 4), np.float32)
         array[1] = 0.99
         nib.Nifti1Image(array, np.eye(4)).to_filename(tmp_path / "a.nii.gz")
-        with pytest.raises(InputError, match="25.00% of the label values"):
+        with pytest.raises(InputError, match=r"25\.00% of the label values"):
             load_labels(tmp_path / "a.nii.gz")

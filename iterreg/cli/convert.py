@@ -22,8 +22,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "headers only where that is safe.",
         epilog="formats: challenge = voxels, (X, Y, Z, 3), disp_*.nii.gz; itk (ants) = LPS mm, 5-D warps, "
         ".mat, .txt, .h5; elastix = TransformParameters.*.txt or deformationField; npz = Learn2Reg's half "
-        "resolution, or any .npy; ras = RAS+ mm, (X, Y, Z, 3); spm = y_*.nii, absolute RAS+ mm; niftyreg = its "
-        "deformation and displacement fields; fsl, fsl-absolute = fnirt --fout, convertwarp; torch, "
+        "resolution, or any .npy; ras = RAS+ mm, (X, Y, Z, 3); spm = y_*.nii, absolute RAS+ mm; niftyreg = "
+        "its deformation and displacement fields; fsl, fsl-absolute = fnirt --fout, convertwarp; torch, "
         "torch-unaligned = grid_sample grids with align_corners=True, False; icon = maps in [0, 1], .npy.",
     )
     parser.add_argument(

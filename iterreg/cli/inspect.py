@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         If a file cannot be read, or only one of the two images is given.
     """
     from iterreg.errors import InputError
+    from iterreg.headers import judge_header
     from iterreg.io.readings import rank_readings
     from iterreg.io.sniff import describe
 
@@ -49,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("readings are compared with both images: give --fixed and --moving, or neither")
     belief = describe(args.field)
     _print_belief(belief)
+    if belief.grid is not None and "millimetres" in belief.units:
+        for remark in judge_header(belief.path, belief.grid):
+            print(f"  WARNING: The file {remark}.")
     if args.fixed:
         print_remarks("inspect", (args.fixed, args.moving))
     if args.fixed and belief.shape:

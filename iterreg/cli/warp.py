@@ -38,7 +38,8 @@ def add_parser(subparsers: Subparsers) -> None:
         choices=("evaluator", "itk"),
         default="evaluator",
         help="where the moving image ends: at its outer voxels' centres as for the challenges' evaluators "
-        "(default), or at their outer faces as for ANTs, elastix and ITK, which keep a value in that half voxel",
+        "(default), or at their outer faces as for ANTs, elastix and ITK, which keep a value in that half "
+        "voxel",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     if not out.name.endswith((".nii.gz", ".nii")):
         raise InputError(f"{out}: images are written as .nii.gz or .nii; name the output so")
     if args.labels == "linear" and args.edge == "itk":
-        raise InputError("--edge itk is for images and for --labels nearest; leave it out with --labels linear")
+        raise InputError("--edge itk is for images and --labels nearest; leave it out with --labels linear")
     field = field_from(args, args.field)
     if args.labels:
         labels = load_labels(args.moving)

@@ -26,6 +26,6 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}) and was not; see that the disk has space, the "
-            "quota is not used up and the folder is yours to write"
+            f"{path}: cannot be written ({error.strerror or error}) and was not; see that the disk has "
+            "space, the quota is not used up and the folder is yours to write"
         ) from error

@@ -84,7 +84,8 @@ def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = Tru
         report(
             "unreadable file",
             f"cannot be read as an image ({type(error).__name__}: {error})",
-            "it is truncated, damaged or of another format: copy or download it again, or convert it to NIfTI",
+            "it is truncated, damaged or of another format: copy or download it again, or convert it to "
+            "NIfTI",
         )
         return Inspection(tuple(findings))
     ids: frozenset[int] | None = None

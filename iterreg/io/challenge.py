@@ -94,9 +94,9 @@ def check_vectors(
     wanted = "x".join(map(str, shape))
     if array.ndim == 5:
         raise InputError(
-            f"{path}: has shape {size}, five dimensions as ANTs, ITK, NiftyReg or SPM write millimetres, which "
-            "the challenge's evaluator rejects; see with `iterreg inspect` which it is, and turn it into voxels "
-            "with `iterreg convert`"
+            f"{path}: has shape {size}, five dimensions as ANTs, ITK, NiftyReg or SPM write millimetres, "
+            "which the challenge's evaluator rejects; see with `iterreg inspect` which it is, and turn it "
+            "into voxels with `iterreg convert`"
         )
     if array.shape == (*shape, 3):
         vectors = array

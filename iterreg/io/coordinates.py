@@ -65,7 +65,7 @@ class Lines:
     system: System | None
 
     def like_displacements(self, grid: Grid) -> bool:
-        """Whether the lines are flat enough for displacements in millimetres on `grid`, whatever the signs."""
+        """Whether the lines are as flat as those of displacements in millimetres, whatever their signs."""
         return bool(np.linalg.norm(self.slopes @ np.linalg.inv(grid.affine[:3, :3]), 2) < 0.5)
 
 

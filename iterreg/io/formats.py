@@ -170,8 +170,8 @@ def read_between(
 ) -> DisplacementField:
     """Read a field as `read` does, between two image files of which only the headers are read.
 
-    Where ITK reads a header differently (`iterreg.headers`), the files of ITK's tools are taken to live in the
-    world as ITK sees it, unless a warp lies on the fixed image's grid as iterreg sees it.
+    Where ITK reads a header differently (`iterreg.headers`), the files of ITK's tools are taken to live in
+    the world as ITK sees it, unless a warp lies on the fixed image's grid as iterreg sees it.
 
     Raises
     ------
@@ -225,8 +225,8 @@ def guess_input(files: Files) -> Format:
             return FORMATS[belief.format]
         seems = f" ({belief.reason})" if belief.reason else ""
     raise InputError(
-        f"{path}: its name and header do not make its format certain{seems}; look at it with `iterreg inspect` "
-        f"and name the format with --from: {', '.join(FORMATS)}"
+        f"{path}: its name and header do not make its format certain{seems}; look at it with `iterreg "
+        f"inspect` and name the format with --from: {', '.join(FORMATS)}"
     )
 
 

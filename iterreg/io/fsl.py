@@ -65,8 +65,9 @@ def refuse_coefficients(stored: StoredVectors) -> None:
     """
     if stored.intent in COEFFICIENTS:
         raise InputError(
-            f"{stored.path}: holds {COEFFICIENTS[stored.intent]} coefficients of FNIRT, not a field; make one "
-            f"with `fnirtfileutils --in={stored.path.name} --ref=FIXED --out=OUT --withaff` and convert that"
+            f"{stored.path}: holds {COEFFICIENTS[stored.intent]} coefficients of FNIRT, not a field; make "
+            f"one with `fnirtfileutils --in={stored.path.name} --ref=FIXED --out=OUT --withaff` and convert "
+            "that"
         )
 
 

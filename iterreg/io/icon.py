@@ -24,7 +24,7 @@ __all__ = ["read", "write"]
 
 
 def read(path: str | Path, fixed: Grid, moving: Grid) -> DisplacementField:
-    """Read a map from ``.npy`` or a ``.npz`` of one array, (1, 3, X, Y, Z) or another layout of `check_vectors`.
+    """Read a map from ``.npy`` or a ``.npz`` of one array: (1, 3, X, Y, Z), or components last.
 
     Raises
     ------

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
+from iterreg.headers import grid_by_itk
 from iterreg.io.lps import RAS_TO_LPS, grid_of, lps_matrix
 from iterreg.io.nifti import DISPLACEMENT_INTENT, VECTOR_INTENT, read_vectors, write_array
 from iterreg.io.pointmaps import PointMap, affine_map, bspline_map, densify, displacement_map
@@ -74,7 +75,7 @@ def read_warp(path: str | Path) -> tuple[NDArray[np.float64], Grid]:
     Returns
     -------
     displacement, grid
-        (X, Y, Z, 3) in **RAS+** millimetres, and the grid it is sampled on.
+        (X, Y, Z, 3) in **RAS+** millimetres, and the grid it is sampled on, as ITK reads its header.
 
     Raises
     ------
@@ -95,6 +96,7 @@ def read_warp(path: str | Path) -> tuple[NDArray[np.float64], Grid]:
         if stored.intent == DISPLACEMENT_INTENT:
             array = array * RAS_TO_LPS
         grid = Grid(cast(Any, array.shape[:3]), stored.affine)
+        grid = grid_by_itk(path, grid) or grid
     if not np.isfinite(array).all():
         raise InputError(
             f"{path}: holds NaN or infinite displacements; the registration that wrote it failed"

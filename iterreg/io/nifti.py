@@ -34,7 +34,7 @@ VECTOR_INTENT = 1007
 """NIfTI's "vector" intent, as ITK writes it: the numbers are ITK's own, in LPS."""
 
 DISPLACEMENT_INTENT = 1006
-"""NIfTI's "displacement vector" intent: the numbers are in RAS, and ITK turns them to LPS when it reads them."""
+"""NIfTI's "displacement vector" intent: the numbers are in RAS, and ITK turns them to LPS as it reads."""
 
 _PART_BYTES = 2**21
 """What is converted and compressed at once."""

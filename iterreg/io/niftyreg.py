@@ -47,8 +47,8 @@ def read(path: str | Path, fixed: Grid, moving: Grid) -> DisplacementField:
     if stored.intent_name != INTENT_NAME:
         raise InputError(
             f"{path}: has the intent name {stored.intent_name!r} where NiftyReg writes {INTENT_NAME}, so "
-            "whether it holds places or displacements is not said: read places with --from spm, displacements "
-            "in RAS+ millimetres with --from ras"
+            "whether it holds places or displacements is not said: read places with --from spm, "
+            "displacements in RAS+ millimetres with --from ras"
         )
     refuse_other_kinds(stored)
     if stored.parameter == DISPLACEMENT:

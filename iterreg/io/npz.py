@@ -75,7 +75,7 @@ def to_half(field: DisplacementField) -> NDArray[np.float16]:
 
 
 def read(path: str | Path, fixed: Grid, moving: Grid) -> DisplacementField:
-    """Read a ``.npz`` field of one array, or a ``.npy``: half-resolution, or full (X, Y, Z, 3) or (3, X, Y, Z).
+    """Read a ``.npy``, or a ``.npz`` of one array: half-resolution, or full (X, Y, Z, 3) or (3, X, Y, Z).
 
     A leading batch axis of length one is dropped.
 
@@ -154,7 +154,8 @@ def _from_archive(path: Path) -> NDArray[Any]:
         member = members[0]
         if not member.filename.endswith(".npy"):
             raise InputError(
-                f"{path}: is an archive of {member.filename}, not of a numpy array; save the field with numpy.savez"
+                f"{path}: is an archive of {member.filename}, not of a numpy array; save the field with "
+                "numpy.savez"
             )
         plausible_size(
             member.file_size, member.compress_size, compressed=member.compress_type != zipfile.ZIP_STORED

@@ -184,8 +184,8 @@ def _judge_cover(covered: int, fixed: Grid, source: str) -> None:
         )
     if covered < fixed.size:
         warnings.warn(
-            f"{source}: covers {100 * covered / fixed.size:.1f} % of the fixed image's voxels; the others are "
-            "not moved. See that these are the images it was made for",
+            f"{source}: covers {100 * covered / fixed.size:.1f} % of the fixed image's voxels; the others "
+            "are not moved. See that these are the images it was made for",
             InputWarning,
             stacklevel=3,
         )

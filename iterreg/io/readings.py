@@ -47,8 +47,8 @@ def rank_readings(
 
     Similarity is the normalised cross-correlation of the fixed image and the warped moving image over a
     regular subset of about `samples` voxels of the fixed grid. It tells readings apart when both images
-    have the same contrast; between contrasts it is only a hint. Numbers that run along the axes as coordinates
-    do are not tried as displacements.
+    have the same contrast; between contrasts it is only a hint. Numbers that run along the axes as
+    coordinates do are not tried as displacements.
 
     Raises
     ------
@@ -75,8 +75,8 @@ def rank_readings(
                 targets.append((prefix + name, format_of(unknown, prefix, file_format), place))
     if len(targets) == 1:
         raise InputError(
-            f"{path}: has shape {unknown.array.shape}, no layout of which fits the fixed image's {fixed.grid.shape}; "
-            "give the image the field was made for"
+            f"{path}: has shape {unknown.array.shape}, no layout of which fits the fixed image's "
+            f"{fixed.grid.shape}; give the image the field was made for"
         )
     return _ranked(targets, reference, moving.array)
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from iterreg.errors import InputError
 from iterreg.io import elastix, fsl, itk, niftyreg, spm
@@ -189,7 +188,8 @@ class _Sniffer:
         self.certain = places == (number == niftyreg.DEFORMATION)
         if not self.certain:
             self.warnings.append(
-                f"The numbers look like {'places' if places else 'displacements'}, against what the header says."
+                f"The numbers look like {'places' if places else 'displacements'}, against what the header "
+                "says."
             )
         return "niftyreg", "absolute millimetres" if number == niftyreg.DEFORMATION else "millimetres"
 
@@ -209,8 +209,8 @@ class _Sniffer:
         flat = self.grid is not None and self.lines.like_displacements(self.grid)
         if self.intent == DISPLACEMENT_INTENT:
             self.evidence.append(
-                "The NIfTI intent is 1006 (displacement vector): RAS+ millimetres, which ITK turns to LPS when it "
-                "reads them."
+                "The NIfTI intent is 1006 (displacement vector): RAS+ millimetres, which ITK turns to LPS "
+                "when it reads them."
             )
             self.certain = flat
         else:
@@ -222,16 +222,18 @@ class _Sniffer:
                 self.certain = flat
             elif self.intent == VECTOR_INTENT:
                 self.warnings.append(
-                    f"The NIfTI intent is called {name!r}, which ITK does not write: these may be other millimetres."
+                    f"The NIfTI intent is called {name!r}, which ITK does not write: these may be other "
+                    "millimetres."
                 )
             else:
                 self.warnings.append(
-                    f"The NIfTI intent is {self.intent}, not 1007: ITK would read five dimensions, and other tools "
-                    "write RAS+ millimetres so."
+                    f"The NIfTI intent is {self.intent}, not 1007: ITK would read five dimensions, and "
+                    "other tools write RAS+ millimetres so."
                 )
         if not flat:
             self.warnings.append(
-                "The numbers grow along the axes too much for displacements, and unlike any system of coordinates."
+                "The numbers grow along the axes too much for displacements, and unlike any system of "
+                "coordinates."
             )
         self.warnings.append(
             "The challenge's evaluator rejects five dimensions: `iterreg convert --from itk --to challenge`."
@@ -253,7 +255,8 @@ class _Sniffer:
             self.certain = True
             return "npz", "voxels"
         self.evidence.append(
-            "A plain array has no header; displacements in voxels are the commonest content, which --from npz reads."
+            "A plain array has no header; displacements in voxels are the commonest content, which --from "
+            "npz reads."
         )
         return "npz", "unknown"
 
@@ -300,8 +303,8 @@ class _Sniffer:
         if system.range is not None:
             if system.format.startswith("torch"):
                 self.evidence.append(
-                    f"The span fits align_corners={system.format == 'torch'} better; only the code that made it is "
-                    "certain."
+                    f"The span fits align_corners={system.format == 'torch'} better; only the code that "
+                    "made it is certain."
                 )
             readable = numpy and (components_last or system.format == "icon")
             if system.format == "" and system.range == (-1, 1):

@@ -1,4 +1,4 @@
-"""Deformations of SPM (``y_*.nii``): for each fixed voxel its **place** in the moving image, RAS+ millimetres.
+"""Deformations of SPM (``y_*.nii``): each fixed voxel's **place** in the moving image, RAS+ millimetres.
 
 ``u(p) = A_mov^-1 y(p) - p``. Files are NIfTI of shape (X, Y, Z, 1, 3), intent 1007 ("vector"), called
 "Mapping". SPM counts voxels from 1, but its millimetres are NIfTI's.

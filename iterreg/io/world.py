@@ -123,7 +123,8 @@ def _vectors(stored: StoredVectors) -> tuple[NDArray[Any], Grid]:
         array = array[:, :, :, 0, :]
     if array.ndim != 4 or array.shape[3] != 3:
         raise InputError(
-            f"{stored.path}: has shape {'x'.join(map(str, stored.array.shape))}; XxYxZx1x3 or XxYxZx3 is needed"
+            f"{stored.path}: has shape {'x'.join(map(str, stored.array.shape))}; XxYxZx1x3 or XxYxZx3 is "
+            "needed"
         )
     if not np.isfinite(array).all():
         raise InputError(

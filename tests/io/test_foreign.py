@@ -212,5 +212,5 @@ def test_turned_and_scaled_places_are_told(orientation: int, turn: float, tools:
     system = fit_lines(world, grid).system
     assert system is not None
     assert system.format == "spm"
-    assert fit_lines(deviation + [30, -20, 50], grid).system is None
+    assert fit_lines(deviation + np.array([30, -20, 50]), grid).system is None
     assert fit_lines(deviation, grid).like_displacements(grid)

@@ -132,6 +132,29 @@ def test_borders_and_halves_are_scipys(rng: np.random.Generator) -> None:
     )
 
 
+def test_with_a_margin_borders_are_itks(rng: np.random.Generator) -> None:
+    """ITK resamples by the same displacements; half a voxel outside belongs to it on the low side only."""
+    import SimpleITK as sitk  # noqa: N813
+
+    displacement = displacement_to([x for x in EDGES if abs(x % 1) != 0.5 or x in (-0.5, 5.5)], 6)
+    labels = rng.integers(1, 100, (6, 6, 6)).astype(np.int32)
+    field = sitk.GetImageFromArray(displacement.astype(np.float64).transpose(2, 1, 0, 3), True)
+    transform = sitk.DisplacementFieldTransform(field)
+    for array, interpolator, fill, ours in (
+        (labels, sitk.sitkNearestNeighbor, 0, sample_labels_nearest(labels, displacement, 0.5)),
+        (
+            labels.astype(np.float32),
+            sitk.sitkLinear,
+            -7,
+            sample_linear(labels.astype(np.float32), displacement, -7.0, 0.5),
+        ),
+    ):
+        reference = sitk.Image(displacement.shape[:3], sitk.sitkFloat32)
+        moving = sitk.GetImageFromArray(array.T)
+        theirs = sitk.GetArrayFromImage(sitk.Resample(moving, reference, transform, interpolator, fill)).T
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
 def test_an_index_a_little_outside_is_outside() -> None:
     labels = np.arange(1, 6, dtype=np.int32).reshape(5, 1, 1)
     displacement = np.zeros((5, 1, 1, 3), np.float32)
