@@ -7,7 +7,7 @@ Python tools see it as nibabel does. For a header in order both are one world.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +62,8 @@ def judge_header(path: Path, grid: Grid) -> tuple[Remark, ...]:
     Returns
     -------
     tuple of Remark
-        Empty for a header in order, and for files of another kind: there both readers follow one rule.
+        Empty for a header in order, and for files of another kind: there both readers follow one rule. The
+        first one also says what ITK makes of the header, where that is something else.
     """
     try:
         header = stated_header(path)
@@ -71,8 +72,9 @@ def judge_header(path: Path, grid: Grid) -> tuple[Remark, ...]:
     if header is None:
         return ()
     remarks = list(_oddities(header, grid))
-    if remarks:
-        remarks += _difference(path, grid)
+    difference = _difference(path, grid) if remarks else ""
+    if difference:
+        remarks[0] = replace(remarks[0], what=f"{remarks[0].what}: {difference}")
     return tuple(remarks)
 
 
@@ -159,26 +161,18 @@ def _conflict(header: Any, grid: Grid, qcode: int, scode: int) -> Iterator[Remar
         )
 
 
-def _difference(path: Path, grid: Grid) -> Iterator[Remark]:
+def _difference(path: Path, grid: Grid) -> str:
     """What ITK makes of the header, where that is something else."""
     affine = affine_by_itk(path)
-    do = "fields made by ANTs, elastix or SimpleITK with this file belong to the place where ITK sees it"
     if isinstance(affine, str):
-        yield Remark("note", "ITK refuses it", f"is not read by ITK ({affine})", "")
-        return
+        return f"ITK does not read it ({affine})"
     try:
         theirs = Grid(grid.shape, affine)
     except InputError as error:
-        yield Remark("note", "ITK reads another place", f"is placed nowhere by ITK ({error})", do)
-        return
+        return f"ITK places it nowhere ({error})"
     if theirs.matches(grid, tolerance=SAME_GRID):
-        return
-    yield Remark(
-        "note",
-        "ITK reads another place",
-        f"is read differently by ITK: {_place(theirs)} there, {_place(grid)} here",
-        do,
-    )
+        return ""
+    return f"ITK, and so ANTs and elastix, read {_place(theirs)}, iterreg reads {_place(grid)}"
 
 
 def _place(grid: Grid) -> str:

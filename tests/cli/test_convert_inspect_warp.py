@@ -285,7 +285,7 @@ class TestHeaders:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (no_codes, "is read differently by ITK"),
+            (no_codes, "ITK, and so ANTs and elastix, read LPS"),
             (conflict, "a qform (code 1) and an sform (code 2) that place it differently"),
             (negative, "which must be positive"),
             (micrometres, "is in micrometres by its header"),
