@@ -34,7 +34,7 @@ def _inside(x, n, margin):
 
 
 @kernel
-def sample_linear(image: Array, displacement: Array, fill: float, margin: float = 0.0) -> Array:
+def sample_linear(image: Array, displacement: Array, fill: float, margin: float) -> Array:
     """Sample `image` at ``p + u(p)`` by trilinear interpolation.
 
     Parameters
@@ -78,7 +78,7 @@ def sample_linear(image: Array, displacement: Array, fill: float, margin: float 
 
 
 @kernel
-def sample_labels_nearest(labels: Array, displacement: Array, margin: float = 0.0) -> Array:
+def sample_labels_nearest(labels: Array, displacement: Array, margin: float) -> Array:
     """Sample a label volume at the voxel nearest to ``p + u(p)``.
 
     Without a margin the challenge's rule (scipy's ``map_coordinates(order=0, mode="constant")``): 0 wherever
