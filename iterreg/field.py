@@ -226,7 +226,11 @@ class DisplacementField:
 
         self._check_moving(image)
         array = np.ascontiguousarray(image.array, dtype=np.float32)
-        return Volume(sample_linear(array, self.vectors, float(fill), _margin(edge)), self.fixed)
+        array, vectors, outside = self._to_edge(array, edge)
+        moved = sample_linear(array, vectors, float(fill))
+        if outside is not None:
+            moved[outside] = fill
+        return Volume(moved, self.fixed)
 
     def warp_labels(
         self,
@@ -254,7 +258,11 @@ class DisplacementField:
             raise InputError(f"labels must be an integer array, got {labels.array.dtype}")
         array = np.ascontiguousarray(labels.array, dtype=labels.array.dtype.newbyteorder("="))
         if interpolation == "nearest":
-            return Volume(sampling.sample_labels_nearest(array, self.vectors, _margin(edge)), self.fixed)
+            array, vectors, outside = self._to_edge(array, edge)
+            warped = sampling.sample_labels_nearest(array, vectors)
+            if outside is not None:
+                warped[outside] = 0
+            return Volume(warped, self.fixed)
         if interpolation == "linear" and edge != "evaluator":
             raise InputError("one-hot labels have one edge rule, LUMirage's; take nearest for that of ITK")
         if interpolation == "linear":
@@ -387,6 +395,24 @@ class DisplacementField:
             out[rows] = deviation @ matrix.T
         return out
 
+    def _to_edge(
+        self, array: NDArray[Any], edge: Edge
+    ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_] | None]:
+        """A moving array, the displacements into it, and the voxels that come from outside of it.
+
+        The kernels end an array at its outer voxels' centres. For ITK's rule it gets a border of copies, and
+        what lies beyond the outer faces, [-0.5, n - 0.5) along each axis, is outside (None: as the kernels).
+        """
+        if edge == "evaluator":
+            return array, self.vectors, None
+        if edge != "itk":
+            raise InputError(f"the edge rules are evaluator and itk, not {edge!r}")
+        outside = np.empty(self.fixed.shape, bool)
+        for rows in _slabs(self.fixed.shape):
+            place = self.vectors[rows] + _indices(self.fixed.shape, rows)
+            outside[rows] = ((place < -0.5) | (place >= np.array(array.shape) - 0.5)).any(axis=-1)
+        return np.pad(array, 1, mode="edge"), self.vectors + np.float32(1), outside
+
     def _check_moving(self, volume: Volume) -> None:
         if volume.grid.shape != self.moving.shape:
             name = volume.path or "the volume"
@@ -396,14 +422,6 @@ class DisplacementField:
 
     def __repr__(self) -> str:
         return f"DisplacementField({self.fixed!r} -> {self.moving!r})"
-
-
-def _margin(edge: Edge) -> float:
-    """How far behind the outer voxels' centres an image still has values, in voxels."""
-    margins = {"evaluator": 0.0, "itk": 0.5}
-    if edge not in margins:
-        raise InputError(f"the edge rules are {' and '.join(margins)}, not {edge!r}")
-    return margins[edge]
 
 
 def _slabs(shape: tuple[int, int, int]) -> Iterator[slice]:

@@ -225,9 +225,8 @@ def _judged(material: Material) -> NDArray[Any]:
 def _warp(labels: NDArray[Any], vectors: NDArray[Any], interpolation: str) -> NDArray[Any]:
     from iterreg.kernels.sampling import sample_labels_linear, sample_labels_nearest
 
-    if interpolation == "linear":
-        return sample_labels_linear(as_kernel_labels(labels), vectors)
-    return sample_labels_nearest(as_kernel_labels(labels), vectors, 0.0)
+    sample = sample_labels_linear if interpolation == "linear" else sample_labels_nearest
+    return sample(as_kernel_labels(labels), vectors)
 
 
 def _labels(

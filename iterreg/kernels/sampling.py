@@ -22,19 +22,8 @@ def _cell(x, n):
     return i, min(i + 1, n - 1), x - i
 
 
-@helper
-def _clamp(x, n):
-    return min(max(x, 0.0), n - 1.0)
-
-
-@helper
-def _inside(x, n, margin):
-    """Whether a coordinate lies in [0, n - 1], or with a margin m > 0 in [-m, n - 1 + m) as ITK has it."""
-    return 0 <= x <= n - 1 or (-margin <= x and x < n - 1 + margin)
-
-
 @kernel
-def sample_linear(image: Array, displacement: Array, fill: float, margin: float) -> Array:
+def sample_linear(image: Array, displacement: Array, fill: float) -> Array:
     """Sample `image` at ``p + u(p)`` by trilinear interpolation.
 
     Parameters
@@ -44,9 +33,7 @@ def sample_linear(image: Array, displacement: Array, fill: float, margin: float)
     displacement
         (X, Y, Z, 3) float32, u in moving voxels on the fixed grid.
     fill
-        Value wherever ``p + u(p)`` leaves [0, n - 1] by the margin or more.
-    margin
-        Within which the nearest value on the border is taken: 0 as scipy's ``mode="constant"``, 0.5 as ITK.
+        Value wherever ``p + u(p)`` leaves [0, n - 1] (as scipy's ``mode="constant"``).
 
     Returns
     -------
@@ -61,12 +48,12 @@ def sample_linear(image: Array, displacement: Array, fill: float, margin: float)
                 x = i + np.float64(displacement[i, j, k, 0])
                 y = j + np.float64(displacement[i, j, k, 1])
                 z = k + np.float64(displacement[i, j, k, 2])
-                if not (_inside(x, mx, margin) and _inside(y, my, margin) and _inside(z, mz, margin)):
+                if not (0 <= x <= mx - 1 and 0 <= y <= my - 1 and 0 <= z <= mz - 1):
                     out[i, j, k] = fill
                     continue
-                x0, x1, fx = _cell(_clamp(x, mx), mx)
-                y0, y1, fy = _cell(_clamp(y, my), my)
-                z0, z1, fz = _cell(_clamp(z, mz), mz)
+                x0, x1, fx = _cell(x, mx)
+                y0, y1, fy = _cell(y, my)
+                z0, z1, fz = _cell(z, mz)
                 c00 = image[x0, y0, z0] * (1 - fz) + image[x0, y0, z1] * fz
                 c01 = image[x0, y1, z0] * (1 - fz) + image[x0, y1, z1] * fz
                 c10 = image[x1, y0, z0] * (1 - fz) + image[x1, y0, z1] * fz
@@ -78,11 +65,11 @@ def sample_linear(image: Array, displacement: Array, fill: float, margin: float)
 
 
 @kernel
-def sample_labels_nearest(labels: Array, displacement: Array, margin: float) -> Array:
+def sample_labels_nearest(labels: Array, displacement: Array) -> Array:
     """Sample a label volume at the voxel nearest to ``p + u(p)``.
 
-    Without a margin the challenge's rule (scipy's ``map_coordinates(order=0, mode="constant")``): 0 wherever
-    the point leaves [0, n - 1], however little, and halves round up. Coordinates are summed in float64.
+    The challenge's rule (scipy's ``map_coordinates(order=0, mode="constant")``): 0 wherever the
+    point leaves [0, n - 1], however little, and halves round up. Coordinates are summed in float64.
 
     Parameters
     ----------
@@ -90,8 +77,6 @@ def sample_labels_nearest(labels: Array, displacement: Array, margin: float) -> 
         (X', Y', Z') integer labels on the moving grid.
     displacement
         (X, Y, Z, 3) float32, u in moving voxels on the fixed grid.
-    margin
-        As for `sample_linear`.
     """
     nx, ny, nz, _ = displacement.shape
     mx, my, mz = labels.shape
@@ -102,11 +87,9 @@ def sample_labels_nearest(labels: Array, displacement: Array, margin: float) -> 
                 x = i + np.float64(displacement[i, j, k, 0])
                 y = j + np.float64(displacement[i, j, k, 1])
                 z = k + np.float64(displacement[i, j, k, 2])
-                if _inside(x, mx, margin) and _inside(y, my, margin) and _inside(z, mz, margin):
+                if 0 <= x <= mx - 1 and 0 <= y <= my - 1 and 0 <= z <= mz - 1:
                     out[i, j, k] = labels[
-                        int(np.floor(_clamp(x, mx) + 0.5)),
-                        int(np.floor(_clamp(y, my) + 0.5)),
-                        int(np.floor(_clamp(z, mz) + 0.5)),
+                        int(np.floor(x + 0.5)), int(np.floor(y + 0.5)), int(np.floor(z + 0.5))
                     ]
     return out
 
@@ -189,6 +172,11 @@ def sample_labels_linear(labels: Array, displacement: Array) -> Array:
                 if used:
                     out[i, j, k] = names[best]
     return out
+
+
+@helper
+def _clamp(x, n):
+    return min(max(x, 0.0), n - 1.0)
 
 
 @helper
