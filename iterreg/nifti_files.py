@@ -24,7 +24,15 @@ from nibabel.wrapstruct import WrapStructError
 from iterreg.errors import InputError
 from iterreg.itk_files import ITK_SUFFIXES, open_with_itk
 
-__all__ = ["UNREADABLE", "open_header", "open_whole", "plausible_size", "refusals", "stated_header"]
+__all__ = [
+    "UNREADABLE",
+    "kind_of",
+    "open_header",
+    "open_whole",
+    "plausible_size",
+    "refusals",
+    "stated_header",
+]
 
 UNREADABLE: tuple[type[Exception], ...] = (
     ImageFileError,
@@ -81,9 +89,14 @@ def refusals(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: may not be read ({error.strerror}); ask its owner for access") from error
     except UNREADABLE as error:
         raise InputError(
-            f"{path}: cannot be read as an image ({type(error).__name__}: {error}); it is truncated, damaged "
-            "or of another format: copy or download it again, or convert it to NIfTI"
+            f"{path}: cannot be read as {kind_of(path)} ({type(error).__name__}: {error}); it is truncated, "
+            "damaged or of another format: copy or download it again, or convert it to NIfTI"
         ) from error
+
+
+def kind_of(path: Path) -> str:
+    """What a file should be by its name, for sentences."""
+    return "NIfTI" if path.name.lower().endswith((".nii", ".nii.gz")) else "an image"
 
 
 def open_header(path: Path) -> Any:

@@ -93,7 +93,7 @@ print(after.ru_maxrss - before.ru_maxrss, after.ru_utime - before.ru_utime)
             kind = nib.MGHImage if suffix == ".mgz" else nib.Nifti1Image
             kind(noise, np.eye(4)).to_filename(path)
         path.write_bytes(path.read_bytes()[:kept])
-        with pytest.raises(InputError, match="cannot be read as an image"):
+        with pytest.raises(InputError, match="cannot be read as"):
             read_nifti(path)
 
     def test_a_little_padding_is_nothing(self, tmp_path: Path) -> None:

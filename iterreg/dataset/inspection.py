@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from iterreg.dataset.findings import Finding, Severity
 from iterreg.errors import InputError
 from iterreg.headers import SAME_GRID, judge_header
-from iterreg.nifti_files import UNREADABLE, open_header, open_whole
+from iterreg.nifti_files import UNREADABLE, kind_of, open_header, open_whole
 from iterreg.volume import ROUNDING, Grid
 
 __all__ = ["SAME_GRID", "Inspection", "Role", "inspect_file"]
@@ -83,7 +83,7 @@ def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = Tru
     except UNREADABLE as error:
         report(
             "unreadable file",
-            f"cannot be read as an image ({type(error).__name__}: {error})",
+            f"cannot be read as {kind_of(path)} ({type(error).__name__}: {error})",
             "it is truncated, damaged or of another format: copy or download it again, or convert it to "
             "NIfTI",
         )
