@@ -19,3 +19,7 @@ class InputError(IterregError, ValueError):
 
 class EngineError(IterregError, RuntimeError):
     """A registration engine ran, but what it gave is missing, incomplete or not finite."""
+
+
+class InputWarning(UserWarning):
+    """Something the user handed over can be used, but may not be what was meant."""

@@ -17,7 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from iterreg.errors import InputError
 from iterreg.volume import FloatArray, Grid, Volume
 
-__all__ = ["DisplacementField", "Folding", "Inversion"]
+__all__ = ["DisplacementField", "Edge", "Folding", "Inversion"]
+
+Edge = Literal["evaluator", "itk"]
+"""Where the outside of a moving image begins: behind its outer voxels' centres, or behind their faces."""
 
 
 @dataclass(frozen=True)
@@ -202,34 +205,51 @@ class DisplacementField:
 
     # -- using ----------------------------------------------------------------------------------
 
-    def warp_image(self, image: Volume, *, fill: float = 0.0) -> Volume:
+    def warp_image(self, image: Volume, *, fill: float = 0.0, edge: Edge = "evaluator") -> Volume:
         """Resample a moving image onto the fixed grid by trilinear interpolation.
 
-        Points outside the moving grid become `fill`.
+        Parameters
+        ----------
+        fill
+            Value of points outside the moving grid.
+        edge
+            Where outside begins: with ``evaluator`` beyond the outer voxels' centres, as scipy and the
+            challenges' evaluators have it; with ``itk`` beyond their outer faces, as ITK, ANTs and elastix
+            have it, the outer half voxel keeping the value on the border.
 
         Raises
         ------
         InputError
-            If the image is not of the moving grid's shape.
+            If the image is not of the moving grid's shape, or the edge rule is unknown.
         """
         from iterreg.kernels.sampling import sample_linear
 
         self._check_moving(image)
         array = np.ascontiguousarray(image.array, dtype=np.float32)
-        return Volume(sample_linear(array, self.vectors, float(fill)), self.fixed)
+        array, vectors, outside = self._to_edge(array, edge)
+        moved = sample_linear(array, vectors, float(fill))
+        if outside is not None:
+            moved[outside] = fill
+        return Volume(moved, self.fixed)
 
     def warp_labels(
-        self, labels: Volume, *, interpolation: Literal["nearest", "linear"] = "nearest"
+        self,
+        labels: Volume,
+        *,
+        interpolation: Literal["nearest", "linear"] = "nearest",
+        edge: Edge = "evaluator",
     ) -> Volume:
         """Resample a moving label volume onto the fixed grid.
 
         ``nearest`` is the Learn2Reg evaluator's rule (0 outside [0, n - 1], halves round up);
-        ``linear`` interpolates the one-hot labels and takes the strongest.
+        ``linear`` interpolates the one-hot labels and takes the strongest. `edge` is for ``nearest``, as for
+        `warp_image`.
 
         Raises
         ------
         InputError
-            If the labels are not integers, not of the moving grid's shape, or the interpolation is unknown.
+            If the labels are not integers, not of the moving grid's shape, or the interpolation is unknown or
+            has an edge rule of its own.
         """
         from iterreg.kernels import sampling
 
@@ -238,7 +258,13 @@ class DisplacementField:
             raise InputError(f"labels must be an integer array, got {labels.array.dtype}")
         array = np.ascontiguousarray(labels.array, dtype=labels.array.dtype.newbyteorder("="))
         if interpolation == "nearest":
-            return Volume(sampling.sample_labels_nearest(array, self.vectors), self.fixed)
+            array, vectors, outside = self._to_edge(array, edge)
+            warped = sampling.sample_labels_nearest(array, vectors)
+            if outside is not None:
+                warped[outside] = 0
+            return Volume(warped, self.fixed)
+        if interpolation == "linear" and edge != "evaluator":
+            raise InputError("one-hot labels have one edge rule, LUMirage's; take nearest for that of ITK")
         if interpolation == "linear":
             return Volume(sampling.sample_labels_linear(array, self.vectors), self.fixed)
         raise InputError(f"labels are interpolated 'nearest' or 'linear', not {interpolation!r}")
@@ -368,6 +394,24 @@ class DisplacementField:
             deviation = self.vectors[rows] - _affine_displacement(change, self.fixed.shape, rows)
             out[rows] = deviation @ matrix.T
         return out
+
+    def _to_edge(
+        self, array: NDArray[Any], edge: Edge
+    ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_] | None]:
+        """A moving array, the displacements into it, and the voxels that come from outside of it.
+
+        The kernels end an array at its outer voxels' centres. For ITK's rule it gets a border of copies, and
+        what lies beyond the outer faces, [-0.5, n - 0.5) along each axis, is outside (None: as the kernels).
+        """
+        if edge == "evaluator":
+            return array, self.vectors, None
+        if edge != "itk":
+            raise InputError(f"the edge rules are evaluator and itk, not {edge!r}")
+        outside = np.empty(self.fixed.shape, bool)
+        for rows in _slabs(self.fixed.shape):
+            place = self.vectors[rows] + _indices(self.fixed.shape, rows)
+            outside[rows] = ((place < -0.5) | (place >= np.array(array.shape) - 0.5)).any(axis=-1)
+        return np.pad(array, 1, mode="edge"), self.vectors + np.float32(1), outside
 
     def _check_moving(self, volume: Volume) -> None:
         if volume.grid.shape != self.moving.shape:

@@ -18,6 +18,7 @@ from iterreg.errors import InputError
 from iterreg.nifti_files import open_header, open_whole, refusals
 
 __all__ = [
+    "ROUNDING",
     "FloatArray",
     "Grid",
     "Volume",
@@ -31,6 +32,9 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 _SAME_VOXEL = 1e-4
+
+ROUNDING = 1e-3
+"""How far a label value may lie from a whole number and still count as one: scaled files round."""
 
 
 def apply_affine(matrix: FloatArray, points: ArrayLike) -> FloatArray:
@@ -258,14 +262,19 @@ def load_labels(path: str | Path, *, smallest: bool = False) -> Volume:
     Raises
     ------
     InputError
-        If it cannot be read or holds values that are not whole numbers of 32 bits.
+        If it cannot be read or holds values that are not, but for rounding, whole numbers of 32 bits.
     """
     array, grid = read_nifti(path)
-    if array.dtype.kind == "f" and not np.array_equal(np.rint(array), array):
-        raise InputError(
-            f"{path}: label values are not whole numbers; it was probably resampled with "
-            "linear interpolation, resample it again with nearest neighbour"
-        )
+    if array.dtype.kind == "f":
+        whole = np.rint(array)
+        with np.errstate(invalid="ignore"):
+            rounded = (array == whole) | (np.abs(array - whole) <= ROUNDING)
+        if not rounded.all():
+            raise InputError(
+                f"{path}: {1 - rounded.mean():.2%} of the label values are not whole numbers; it was "
+                "probably resampled with linear interpolation, resample it again with nearest neighbour"
+            )
+        array = whole
     limits = np.iinfo(np.int32)
     low, high = float(array.min()), float(array.max())
     if low < limits.min or high > limits.max:

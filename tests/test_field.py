@@ -297,3 +297,33 @@ def test_unequal_grids_take_no_copies_in_float64(random_grid: GRIDS) -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < result + 4 * 2**18 * 3 * 8
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_edges_are_itks(labels: bool, rng: np.random.Generator) -> None:
+    """Where ITK ends an image: at its outer faces, the lower ones belonging to it, the upper ones not."""
+    import SimpleITK as sitk  # noqa: N813
+
+    marks = np.array(
+        [-1.0, -0.6, -0.5, -0.3, -1e-6, 0.0, 0.25, 1.75, 4.9, 5.0, 5.000001, 5.3, 5.4999, 5.5, 6.0]
+    )
+    places = np.stack(np.meshgrid(marks, marks, marks, indexing="ij"), axis=-1)
+    fixed, moving = Grid((len(marks),) * 3), Grid((6, 6, 6))
+    vectors = (places - np.moveaxis(np.indices(fixed.shape), 0, -1)).astype(np.float32)
+    field = DisplacementField(vectors, fixed, moving)
+    array = rng.integers(1, 100, moving.shape).astype(np.int16)
+    image = sitk.GetImageFromArray((array if labels else array.astype(np.float32)).T)
+    warp = sitk.GetImageFromArray(vectors.astype(np.float64).transpose(2, 1, 0, 3), True)
+    transform = sitk.DisplacementFieldTransform(warp)
+    interpolator = sitk.sitkNearestNeighbor if labels else sitk.sitkLinear
+    fill = 0 if labels else -7
+    reference = sitk.Image(fixed.shape, sitk.sitkFloat32)
+    theirs = sitk.GetArrayFromImage(sitk.Resample(image, reference, transform, interpolator, fill)).T
+    if labels:
+        ours = field.warp_labels(Volume(array, moving), edge="itk").array
+        np.testing.assert_array_equal(ours, theirs)
+    else:
+        ours = field.warp_image(Volume(array.astype(np.float32), moving), fill=-7, edge="itk").array
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    with pytest.raises(InputError, match="edge rules"):
+        field.warp_image(Volume(array, moving), edge="ants")  # type: ignore[arg-type]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from iterreg.cli.commands import Subparsers
 from iterreg.cli.field_options import add_field_arguments, field_from
+from iterreg.cli.writing import writing
 from iterreg.io.names import FORMAT_NAMES
 
 __all__ = ["add_parser", "run"]
@@ -20,8 +22,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "headers only where that is safe.",
         epilog="formats: challenge = voxels, (X, Y, Z, 3), disp_*.nii.gz; itk (ants) = LPS mm, 5-D warps, "
         ".mat, .txt, .h5; elastix = TransformParameters.*.txt or deformationField; npz = Learn2Reg's half "
-        "resolution; ras = RAS+ mm, (X, Y, Z, 3); torch, torch-unaligned = grid_sample grids with "
-        "align_corners=True, False.",
+        "resolution, or any .npy; ras = RAS+ mm, (X, Y, Z, 3); spm = y_*.nii, absolute RAS+ mm; niftyreg = "
+        "its deformation and displacement fields; fsl, fsl-absolute = fnirt --fout, convertwarp; torch, "
+        "torch-unaligned = grid_sample grids with align_corners=True, False; icon = maps in [0, 1], .npy.",
     )
     parser.add_argument(
         "input",
@@ -54,8 +57,11 @@ def run(args: argparse.Namespace) -> int:
         If a file cannot be read or written as asked.
     """
     from iterreg.io import formats
+    from iterreg.io.nifti import check_folder
 
     target = formats.named(args.target) if args.target else formats.guess_output(args.output)
+    output = Path(args.output)
+    check_folder(output)
     field = field_from(args, args.input)
     if args.invert:
         inversion = field.invert()
@@ -65,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
             f"{1 - inversion.inside.mean():.1%} of its voxels lie outside the field and are extrapolated"
         )
         field = inversion.field
-    target.writer(args.output, field)
+    with writing(output):
+        target.writer(output, field)
     print(f"{args.output}: written as {target.name}, {field!r}")
     return 0

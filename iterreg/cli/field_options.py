@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from iterreg.errors import InputWarning
 from iterreg.io.names import FORMAT_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from iterreg.field import DisplacementField
 
-__all__ = ["add_field_arguments", "field_from"]
+__all__ = ["add_field_arguments", "field_from", "print_remarks"]
 
 
 def add_field_arguments(
@@ -47,7 +51,28 @@ def field_from(args: argparse.Namespace, files: Sequence[str]) -> DisplacementFi
         If a file cannot be read, or its format is neither given nor certain.
     """
     from iterreg.io import formats
+
+    fixed, moving = args.fixed or args.moving, args.moving or args.fixed
+    print_remarks(args.command, (fixed, moving))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
+        field = formats.read_between(files, fixed, moving, name=args.source)
+    for warning in caught:
+        print(f"iterreg {args.command}: note: {warning.message}", file=sys.stderr)
+    return field
+
+
+def print_remarks(command: str, images: Iterable[str]) -> None:
+    """Say what is odd about the images' headers, each file once.
+
+    Raises
+    ------
+    InputError
+        If a header cannot be read.
+    """
+    from iterreg.headers import judge_header
     from iterreg.volume import read_grid
 
-    fixed, moving = read_grid(args.fixed or args.moving), read_grid(args.moving or args.fixed)
-    return formats.read(files, fixed, moving, name=args.source)
+    for image in dict.fromkeys(images):
+        for remark in judge_header(Path(image), read_grid(image)):
+            print(f"iterreg {command}: {remark.severity}: {image}: {remark}", file=sys.stderr)

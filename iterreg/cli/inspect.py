@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers
+from iterreg.cli.field_options import print_remarks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         If a file cannot be read, or only one of the two images is given.
     """
     from iterreg.errors import InputError
+    from iterreg.headers import judge_header
     from iterreg.io.readings import rank_readings
     from iterreg.io.sniff import describe
 
@@ -48,6 +50,11 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("readings are compared with both images: give --fixed and --moving, or neither")
     belief = describe(args.field)
     _print_belief(belief)
+    if belief.grid is not None and "millimetres" in belief.units:
+        for remark in judge_header(belief.path, belief.grid):
+            print(f"  WARNING: The file {remark}.")
+    if args.fixed:
+        print_remarks("inspect", (args.fixed, args.moving))
     if args.fixed and belief.shape:
         from iterreg.volume import load_image
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from iterreg.cli.commands import Subparsers
+from iterreg.cli.writing import writing
 from iterreg.io.names import FORMAT_NAMES
 
 __all__ = ["add_parser", "run"]
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     transform = Transform.load(args.momentum)
     for path in outputs:
         field = transform.field() if path == args.out else transform.inverse()
-        target.writer(path, field)
+        with writing(path):
+            target.writer(path, field)
         print(f"{path}: written as {target.name}, {field!r}")
     print(f"geodesic distance {transform.distance:.6g}")
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers
 from iterreg.cli.field_options import add_field_arguments, field_from
+from iterreg.cli.writing import writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,14 @@ def add_parser(subparsers: Subparsers) -> None:
         moving="moving image, or label volume with --labels",
     )
     parser.add_argument("--out", metavar="OUT", required=True, help=".nii.gz or .nii; a .csv with --points")
+    parser.add_argument(
+        "--edge",
+        choices=("evaluator", "itk"),
+        default="evaluator",
+        help="where the moving image ends: at its outer voxels' centres as for the challenges' evaluators "
+        "(default), or at their outer faces as for ANTs, elastix and ITK, which keep a value in that half "
+        "voxel",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--labels",
@@ -59,25 +68,32 @@ def run(args: argparse.Namespace) -> int:
         If a file cannot be read or does not fit.
     """
     from iterreg.errors import InputError
-    from iterreg.io.nifti import write_volume
+    from iterreg.io.nifti import check_folder, write_volume
     from iterreg.volume import load_image, load_labels
 
     out = Path(args.out)
+    check_folder(out)
     if args.points:
         if out.suffix != ".csv":
             raise InputError(f"{out}: points are written as .csv; name the output so")
         points = _read_points(Path(args.points))
         field = field_from(args, args.field)
-        _write_points(out, field.warp_points(points))
+        with writing(out):
+            _write_points(out, field.warp_points(points))
         print(f"{out}: {len(points)} points, voxel coordinates of the moving image")
         return 0
     if not out.name.endswith((".nii.gz", ".nii")):
         raise InputError(f"{out}: images are written as .nii.gz or .nii; name the output so")
+    if args.labels == "linear" and args.edge == "itk":
+        raise InputError("--edge itk is for images and --labels nearest; leave it out with --labels linear")
     field = field_from(args, args.field)
     if args.labels:
-        write_volume(out, field.warp_labels(load_labels(args.moving), interpolation=args.labels))
+        labels = load_labels(args.moving)
+        moved = field.warp_labels(labels, interpolation=args.labels, edge=args.edge)
     else:
-        write_volume(out, field.warp_image(load_image(args.moving)))
+        moved = field.warp_image(load_image(args.moving), edge=args.edge)
+    with writing(out):
+        write_volume(out, moved)
     print(f"{out}: {args.moving} on the fixed grid, {field.fixed!r}")
     return 0
 
@@ -112,8 +128,6 @@ def _read_points(path: Path) -> NDArray[np.float64]:
 
 
 def _write_points(path: Path, points: NDArray[np.float64]) -> None:
-    from iterreg.io.nifti import check_folder
     from iterreg.jobs.atomic import write_text
 
-    check_folder(path)
     write_text(path, "".join(f"{x:.6f},{y:.6f},{z:.6f}\n" for x, y, z in points))

@@ -8,21 +8,17 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from iterreg.dataset.findings import Finding, Severity
 from iterreg.errors import InputError
-from iterreg.nifti_files import UNREADABLE, open_header, open_whole
-from iterreg.volume import Grid
+from iterreg.headers import SAME_GRID, judge_header
+from iterreg.nifti_files import UNREADABLE, kind_of, open_header, open_whole
+from iterreg.volume import ROUNDING, Grid
 
 __all__ = ["SAME_GRID", "Inspection", "Role", "inspect_file"]
 
 Role = Literal["image", "labels", "landmarks", "mask"]
-
-SAME_GRID = 0.05
-"""Two grids are one when no corner lies further apart than this, in voxels: far above what the rounding of
-NIfTI's float32 affines and quaternions gives (1e-3), far below what matters to a registration."""
 
 _Report = Callable[..., None]
 
@@ -83,15 +79,16 @@ def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = Tru
         return Inspection(tuple(findings), points=points)
     try:
         image = open_whole(path) if read_voxels else open_header(path)
-        grid = _grid(image, report)
+        grid = _grid(path, image, report)
         if grid is None:
             return Inspection(tuple(findings))
         array = _voxels(image) if read_voxels else None
     except UNREADABLE as error:
         report(
             "unreadable file",
-            f"cannot be read as NIfTI ({type(error).__name__}: {error})",
-            "it is truncated, damaged or of another format: copy, download or convert it again",
+            f"cannot be read as {kind_of(path)} ({type(error).__name__}: {error})",
+            "it is truncated, damaged or of another format: copy or download it again, or convert it to "
+            "NIfTI",
         )
         return Inspection(tuple(findings))
     ids: frozenset[int] | None = None
@@ -121,7 +118,7 @@ def _voxels(image: Any) -> NDArray[Any]:
         return raw.astype(np.float32, copy=False)
 
 
-def _grid(image: Any, report: _Report) -> Grid | None:
+def _grid(path: Path, image: Any, report: _Report) -> Grid | None:
     shape = tuple(int(n) for n in image.shape)
     spatial = shape
     while len(spatial) > 3 and spatial[-1] == 1:
@@ -146,38 +143,9 @@ def _grid(image: Any, report: _Report) -> Grid | None:
     except InputError as error:
         report("bad affine", f"places its voxels nowhere ({error})", "correct its sform or qform")
         return None
-    _judge_forms(image, grid, report)
+    for remark in judge_header(path, grid):
+        report(remark.kind, remark.what, remark.do, remark.severity)
     return grid
-
-
-def _judge_forms(image: Any, grid: Grid, report: _Report) -> None:
-    """Compare qform and sform: nibabel follows the sform, other software may follow the qform."""
-    header = image.header
-    if "qform_code" not in header:
-        return
-    qcode, scode = int(header["qform_code"]), int(header["sform_code"])
-    if qcode == 0 and scode == 0:
-        report(
-            "no orientation",
-            "has neither a qform nor an sform, so its orientation is a guess",
-            "set its sform if left and right matter",
-            "note",
-        )
-    if qcode <= 0 or scode <= 0:
-        return
-    do = "decide which is right and copy it over the other (set both, or set one's code to 0)"
-    try:
-        qform = Grid(grid.shape, header.get_qform())
-        sform = Grid(grid.shape, header.get_sform())
-    except (InputError, HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
-        report("qform and sform disagree", f"has an invalid qform or sform ({error})", do)
-        return
-    if not sform.matches(qform, tolerance=SAME_GRID):
-        report(
-            "qform and sform disagree",
-            f"has a qform (code {qcode}) and an sform (code {scode}) that place it differently",
-            do,
-        )
 
 
 def _points(path: Path, report: _Report) -> NDArray[np.float64] | None:
@@ -247,13 +215,15 @@ def _judge_labels(array: NDArray[Any], role: Role, report: _Report) -> frozenset
         if not np.isfinite(array.min()) or not np.isfinite(array.max()):
             report("bad labels", f"holds NaN or infinite {word} values", "replace them by 0")
             return None
-        if not np.array_equal(np.rint(array), array):
+        whole = np.rint(array)
+        if (np.abs(array - whole) > ROUNDING).any():
             report(
                 "bad labels",
                 f"holds {word} values that are not whole numbers",
                 "it was probably resampled with linear interpolation: resample it with nearest neighbour",
             )
             return None
+        array = whole
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > np.iinfo(np.int32).max:
         report(

@@ -17,7 +17,7 @@ from iterreg.field import DisplacementField
 from iterreg.io.nifti import read_vectors, write_array
 from iterreg.volume import Grid
 
-__all__ = ["check_finite", "check_vectors", "field_name", "read_field", "write_field"]
+__all__ = ["check_finite", "check_vectors", "field_name", "read_field", "unbatched", "write_field"]
 
 
 def field_name(pair_name: str) -> str:
@@ -54,7 +54,7 @@ def check_finite(path: str | Path, field: DisplacementField) -> None:
 
 
 def read_field(path: str | Path, fixed: Grid, moving: Grid) -> DisplacementField:
-    """Read a challenge field, (X, Y, Z, 3) or (3, X, Y, Z) voxel displacements.
+    """Read a challenge field, (X, Y, Z, 3) or (3, X, Y, Z) voxel displacements; a batch axis is dropped.
 
     Parameters
     ----------
@@ -70,7 +70,9 @@ def read_field(path: str | Path, fixed: Grid, moving: Grid) -> DisplacementField
         holds NaN or infinite values.
     """
     stored = read_vectors(path)
-    return DisplacementField(check_vectors(stored.array, path, fixed.shape), fixed, moving)
+    return DisplacementField(
+        check_vectors(unbatched(stored.array, fixed.shape), path, fixed.shape), fixed, moving
+    )
 
 
 def check_vectors(
@@ -90,10 +92,11 @@ def check_vectors(
     """
     size = "x".join(map(str, array.shape))
     wanted = "x".join(map(str, shape))
-    if array.ndim == 5 and array.shape[3:] == (1, 3):
+    if array.ndim == 5:
         raise InputError(
-            f"{path}: has shape {size}, an ITK or ANTs warp in LPS millimetres, which the challenge's "
-            "evaluator rejects; turn it into voxels with `iterreg convert --from itk --to challenge`"
+            f"{path}: has shape {size}, five dimensions as ANTs, ITK, NiftyReg or SPM write millimetres, "
+            "which the challenge's evaluator rejects; see with `iterreg inspect` which it is, and turn it "
+            "into voxels with `iterreg convert`"
         )
     if array.shape == (*shape, 3):
         vectors = array
@@ -114,6 +117,14 @@ def check_vectors(
             "failed there, run it again"
         )
     return vectors
+
+
+def unbatched(array: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
+    """The array without the batch axis of length one that networks put first.
+
+    A field on a grid of `shape` whose first axis has one voxel, (1, Y, Z, 3), keeps it.
+    """
+    return array[0] if array.ndim == 5 and array.shape[0] == 1 and array.shape != (*shape, 1, 3) else array
 
 
 def _contiguous(vectors: NDArray[Any]) -> NDArray[Any]:

@@ -23,7 +23,16 @@ from iterreg.field import DisplacementField
 from iterreg.io import itk as itk_files
 from iterreg.io.lps import RAS_TO_LPS, geometry_of, grid_of, lps_matrix
 from iterreg.io.nifti import check_folder
-from iterreg.io.pointmaps import PointMap, affine_map, bspline_map, chain, densify, displacement_map
+from iterreg.io.pointmaps import (
+    PointMap,
+    affine_map,
+    bspline_map,
+    chain,
+    densify,
+    displacement_map,
+    sum_of,
+)
+from iterreg.io.world import sample_displacements
 from iterreg.jobs.atomic import write_text
 from iterreg.volume import FloatArray, Grid
 
@@ -103,7 +112,7 @@ def read_deformation_field(path: str | Path, fixed: Grid, moving: Grid) -> Displ
     InputError
         As `iterreg.io.itk.read_warp`.
     """
-    return itk_files.sample_warp(*itk_files.read_warp(path), fixed, moving)
+    return sample_displacements(*itk_files.read_warp(path), fixed, moving, source=str(path))
 
 
 def write_deformation_field(path: str | Path, field: DisplacementField) -> None:
@@ -165,7 +174,7 @@ class _NeedsTransformixError(Exception):
 
 def _unless_transformix(path: Path, fixed: Grid, moving: Grid) -> DisplacementField:
     try:
-        return densify([_map_of(path, ())], fixed, moving)
+        return densify([_map_of(path, ())], fixed, moving, source=str(path))
     except _NeedsTransformixError:
         return _with_transformix(path, fixed, moving)
 
@@ -195,7 +204,7 @@ def _map_of(path: Path, seen: tuple[Path, ...]) -> PointMap:
     if how == "Compose":
         return chain([before, current])
     if how == "Add":
-        return lambda points: before(points) + current(points) - points
+        return sum_of(before, current)
     raise InputError(f"{path}: combines transforms by {how!r}; elastix knows Compose and Add")
 
 

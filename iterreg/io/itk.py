@@ -17,12 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
+from iterreg.headers import grid_by_itk
 from iterreg.io.lps import RAS_TO_LPS, grid_of, lps_matrix
-from iterreg.io.nifti import VECTOR_INTENT, read_vectors, write_array
+from iterreg.io.nifti import DISPLACEMENT_INTENT, VECTOR_INTENT, read_vectors, write_array
 from iterreg.io.pointmaps import PointMap, affine_map, bspline_map, densify, displacement_map
+from iterreg.io.world import sample_displacements
 from iterreg.volume import FloatArray, Grid
 
-__all__ = ["from_itk", "read_transforms", "read_warp", "sample_warp", "to_itk", "write_warp"]
+__all__ = ["from_itk", "read_transforms", "read_warp", "to_itk", "write_warp"]
 
 _TRANSFORM_SUFFIXES = (".h5", ".hdf5", ".hdf", ".mat", ".txt", ".tfm", ".xfm")
 _IMAGE_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -73,7 +75,7 @@ def read_warp(path: str | Path) -> tuple[NDArray[np.float64], Grid]:
     Returns
     -------
     displacement, grid
-        (X, Y, Z, 3) in **RAS+** millimetres, and the grid it is sampled on.
+        (X, Y, Z, 3) in **RAS+** millimetres, and the grid it is sampled on, as ITK reads its header.
 
     Raises
     ------
@@ -91,7 +93,10 @@ def read_warp(path: str | Path) -> tuple[NDArray[np.float64], Grid]:
                 "XxYxZx1x3; see what it is with `iterreg inspect` and name its format"
             )
         array = stored.array[:, :, :, 0, :]
+        if stored.intent == DISPLACEMENT_INTENT:
+            array = array * RAS_TO_LPS
         grid = Grid(cast(Any, array.shape[:3]), stored.affine)
+        grid = grid_by_itk(path, grid) or grid
     if not np.isfinite(array).all():
         raise InputError(
             f"{path}: holds NaN or infinite displacements; the registration that wrote it failed"
@@ -122,25 +127,12 @@ def read_transforms(files: Sequence[str | Path], fixed: Grid, moving: Grid) -> D
     if len(files) == 1:
         path, invert = _parse(str(files[0]))
         if not invert and not path.name.endswith(_TRANSFORM_SUFFIXES):
-            return sample_warp(*read_warp(path), fixed, moving)
+            return sample_displacements(*read_warp(path), fixed, moving, source=str(path))
     maps: list[PointMap] = []
     for item in files:
         path, invert = _parse(str(item))
         maps.extend(_maps(path, invert))
-    return densify(maps, fixed, moving)
-
-
-def sample_warp(displacement: ArrayLike, grid: Grid, fixed: Grid, moving: Grid) -> DisplacementField:
-    """The field of a warp that was sampled on `grid`, interpolated only where that is not the fixed grid.
-
-    Parameters
-    ----------
-    displacement
-        (X, Y, Z, 3) in RAS+ millimetres.
-    """
-    if grid.matches(fixed, tolerance=1e-4):
-        return DisplacementField.from_world(displacement, fixed, moving)
-    return densify([displacement_map(displacement, grid)], fixed, moving)
+    return densify(maps, fixed, moving, source=" ".join(map(str, files)))
 
 
 def _simpleitk() -> Any:

@@ -4,5 +4,19 @@ from __future__ import annotations
 
 __all__ = ["FORMAT_NAMES"]
 
-FORMAT_NAMES = ("challenge", "itk", "ants", "elastix", "npz", "ras", "torch", "torch-unaligned")
+FORMAT_NAMES = (
+    "challenge",
+    "itk",
+    "ants",
+    "elastix",
+    "npz",
+    "ras",
+    "spm",
+    "niftyreg",
+    "fsl",
+    "fsl-absolute",
+    "torch",
+    "torch-unaligned",
+    "icon",
+)
 """Keys of `iterreg.io.formats.FORMATS`, and ``ants``, which is another name of ``itk``."""

@@ -20,6 +20,7 @@ from iterreg.nifti_files import open_header, open_whole, refusals
 from iterreg.volume import FloatArray, Volume
 
 __all__ = [
+    "DISPLACEMENT_INTENT",
     "VECTOR_INTENT",
     "StoredVectors",
     "check_folder",
@@ -30,8 +31,10 @@ __all__ = [
 ]
 
 VECTOR_INTENT = 1007
-"""NIfTI's "vector" intent. ITK flips LPS to RAS for 1006 ("displacement vector") but not for 1007."""
+"""NIfTI's "vector" intent, as ITK writes it: the numbers are ITK's own, in LPS."""
 
+DISPLACEMENT_INTENT = 1006
+"""NIfTI's "displacement vector" intent: the numbers are in RAS, and ITK turns them to LPS as it reads."""
 
 _PART_BYTES = 2**21
 """What is converted and compressed at once."""
@@ -47,8 +50,8 @@ class StoredVectors:
         The stored array, not reordered, not converted; float32 or float64 (integers become float32).
     affine
         (4, 4) float64, voxel index -> RAS+ millimetres, of the header.
-    intent
-        The NIfTI intent code.
+    intent, intent_name, parameter
+        The NIfTI intent's code, its name, and the first of its parameters.
     path
         The file.
     """
@@ -56,6 +59,8 @@ class StoredVectors:
     array: NDArray[Any]
     affine: FloatArray
     intent: int
+    intent_name: str
+    parameter: float
     path: Path
 
 
@@ -72,14 +77,18 @@ def read_vectors(path: str | Path) -> StoredVectors:
         image = open_whole(path)
         array: NDArray[Any] = np.asanyarray(image.dataobj)
         affine = image.affine
-        intent = int(image.header["intent_code"])
+        header = image.header
+        known = "intent_code" in header
+        intent = int(header["intent_code"]) if known else 0
+        name = bytes(header["intent_name"]).rstrip(b"\0").decode("latin-1") if known else ""
+        parameter = float(header["intent_p1"]) if known else 0.0
     if array.dtype.fields is not None or array.dtype.kind not in "iubf" or affine is None:
         raise InputError(
             f"{path}: holds {array.dtype} values, real numbers are needed; write the field as float32"
         )
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float32)
-    return StoredVectors(array, np.asarray(affine, dtype=np.float64), intent, path)
+    return StoredVectors(array, np.asarray(affine, dtype=np.float64), intent, name, parameter, path)
 
 
 def stored_shape(path: str | Path) -> tuple[int, ...]:
@@ -96,7 +105,13 @@ def stored_shape(path: str | Path) -> tuple[int, ...]:
 
 
 def write_array(
-    path: str | Path, array: NDArray[Any], affine: FloatArray, *, intent: int = 0, threads: int = 1
+    path: str | Path,
+    array: NDArray[Any],
+    affine: FloatArray,
+    *,
+    intent: int = 0,
+    intent_name: str = "",
+    threads: int = 1,
 ) -> None:
     """Write an array as NIfTI-1, atomically; the same array gives the same bytes, with any number of threads.
 
@@ -108,6 +123,8 @@ def write_array(
         Any dtype NIfTI knows, in nibabel's axis order.
     affine
         (4, 4), written as sform and, where it does not shear, as qform.
+    intent, intent_name
+        What the numbers are.
     threads
         For the compression.
 
@@ -124,6 +141,7 @@ def write_array(
     header = image.header
     header.set_xyzt_units("mm")
     header["intent_code"] = intent
+    header["intent_name"] = intent_name.encode()
     if not np.array_equal(affine, np.eye(4)):
         image.set_qform(affine, code=1, strip_shears=True)
         image.set_sform(affine, code=1)

@@ -5,25 +5,28 @@ Values are voxels of the **full** grid; only the sampling is halved. Evaluators 
 (so sample k lies at full voxel ``k (n - 1) / (n/2 - 1)``, not at 2 k).
 
 Source of the rule: ``--scale`` of L2R_LUMIR_Eval/digital_diffeomorphism.py in JHU-MedImage-Reg/LUMIR_L2R.
-The present Learn2Reg evaluator (MDL-UzL/L2R) reads full-size arrays from ``.npz`` unscaled; so does `read`.
+The present Learn2Reg evaluator (MDL-UzL/L2R) reads full-size arrays from ``.npz`` unscaled; so does `read`,
+from ``.npy``, too.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
-from iterreg.io.challenge import check_vectors
+from iterreg.io.challenge import check_vectors, unbatched
 from iterreg.io.nifti import check_folder
 from iterreg.jobs.atomic import atomic_path
+from iterreg.nifti_files import plausible_size
 from iterreg.volume import FloatArray, Grid
 
 __all__ = ["from_half", "load_array", "read", "to_half", "write", "write_full"]
@@ -72,14 +75,16 @@ def to_half(field: DisplacementField) -> NDArray[np.float16]:
 
 
 def read(path: str | Path, fixed: Grid, moving: Grid) -> DisplacementField:
-    """Read a ``.npz`` field of one array: half-resolution, or full (X, Y, Z, 3) or (3, X, Y, Z).
+    """Read a ``.npy``, or a ``.npz`` of one array: half-resolution, or full (X, Y, Z, 3) or (3, X, Y, Z).
+
+    A leading batch axis of length one is dropped.
 
     Raises
     ------
     InputError
         If it cannot be read, holds several arrays, has another shape, or is not finite.
     """
-    array = load_array(path)
+    array = unbatched(load_array(path), fixed.shape)
     if array.ndim == 4 and array.shape == (3, *(n // 2 for n in fixed.shape)):
         if not np.isfinite(array).all():
             raise InputError(
@@ -117,18 +122,10 @@ def load_array(path: str | Path) -> NDArray[Any]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; check the path")
     try:
-        with path.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                array = loaded
-            else:
-                names = list(loaded.files)
-                if len(names) != 1:
-                    raise InputError(f"{path}: holds the arrays {', '.join(names) or 'none'}; one is needed")
-                array = loaded[names[0]]
+        array = _from_archive(path) if zipfile.is_zipfile(path) else _from_array_file(path)
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise InputError(
             f"{path}: cannot be read as a numpy file ({type(error).__name__}: {error}); "
             "write or copy it again"
@@ -136,6 +133,54 @@ def load_array(path: str | Path) -> NDArray[Any]:
     if array.dtype.kind not in "iubf":
         raise InputError(f"{path}: holds {array.dtype} values, real numbers are needed")
     return array
+
+
+def _from_array_file(path: Path) -> NDArray[Any]:
+    with path.open("rb") as stream:
+        cast(Any, np.lib.format).read_magic(
+            stream
+        )  # `np.load` takes whatever has none for a pickle, and says so
+    # Mapped first: a header that promises more than the file holds is refused before memory is asked for.
+    return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _from_archive(path: Path) -> NDArray[Any]:
+    """The one array of an archive, whose header must promise what its member holds."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if len(members) != 1:
+            names = ", ".join(member.filename.removesuffix(".npy") for member in members[:8])
+            raise InputError(f"{path}: holds the arrays {names or 'none'}; one is needed")
+        member = members[0]
+        if not member.filename.endswith(".npy"):
+            raise InputError(
+                f"{path}: is an archive of {member.filename}, not of a numpy array; save the field with "
+                "numpy.savez"
+            )
+        plausible_size(
+            member.file_size, member.compress_size, compressed=member.compress_type != zipfile.ZIP_STORED
+        )
+        with archive.open(member) as stream:
+            promised = _promised(stream) + stream.tell()
+        if promised != member.file_size:
+            raise ValueError(f"{member.file_size} bytes instead of {promised}")
+        with archive.open(member) as stream:
+            return np.asarray(cast(Any, np.lib.format).read_array(stream, allow_pickle=False))
+
+
+def _promised(stream: IO[bytes]) -> int:
+    """The bytes that the header of an array, which is read, promises after itself."""
+    numpy_format = cast(Any, np.lib.format)
+    version = numpy_format.read_magic(stream)
+    if version == (1, 0):
+        shape, _, dtype = numpy_format.read_array_header_1_0(stream)
+    elif version == (2, 0):
+        shape, _, dtype = numpy_format.read_array_header_2_0(stream)
+    else:
+        raise ValueError(f"format version {version} is for arrays of records")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    return int(math.prod(shape) * dtype.itemsize)
 
 
 @cache

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.errors import InputError
-from iterreg.io.unknown import FIELD_SUFFIXES, format_of, layouts, load_unknown, voxels
+from iterreg.io.coordinates import fit_lines, fsl_signs
+from iterreg.io.unknown import FIELD_SUFFIXES, as_vectors, format_of, layouts, load_unknown, voxels
 from iterreg.volume import FloatArray, Grid, Volume
 
 __all__ = ["Reading", "rank_readings"]
@@ -46,7 +47,8 @@ def rank_readings(
 
     Similarity is the normalised cross-correlation of the fixed image and the warped moving image over a
     regular subset of about `samples` voxels of the fixed grid. It tells readings apart when both images
-    have the same contrast; between contrasts it is only a hint.
+    have the same contrast; between contrasts it is only a hint. Numbers that run along the axes as
+    coordinates do are not tried as displacements.
 
     Raises
     ------
@@ -56,7 +58,8 @@ def rank_readings(
     path = Path(path)
     if not path.name.lower().endswith(FIELD_SUFFIXES):
         raise InputError(f"{path}: is not a dense field, its reading is not in doubt; give a field file")
-    array, _, _ = load_unknown(path)
+    unknown = load_unknown(path)
+    absolute = fit_lines(as_vectors(unknown.array, path)[0], unknown.grid).system is not None
     step = max(1, int(np.ceil((fixed.grid.size / samples) ** (1 / 3))))
     chosen = (slice(None, None, step),) * 3
     index = voxels(fixed.grid.shape, step)
@@ -64,17 +67,16 @@ def rank_readings(
     targets: list[tuple[str, str, FloatArray]] = [
         ("no displacement (for comparison)", "", _same_place(index, fixed.grid, moving.grid))
     ]
-    for prefix, vectors in layouts(array, fixed.grid.shape):
+    for prefix, vectors in layouts(unknown.array, fixed.grid.shape):
         sampled = vectors[chosen].reshape(-1, 3).astype(np.float64)
-        for name, file_format, make in _READINGS:
+        for name, file_format, make in _PLACES if absolute else (*_DISPLACEMENTS, *_PLACES):
             place = make(sampled, index, fixed.grid, moving.grid)
             if place is not None and np.isfinite(place).all():
-                # a rearranged layout is no format: the plain reader would refuse the file
-                targets.append((prefix + name, format_of(array, prefix, file_format), place))
+                targets.append((prefix + name, format_of(unknown, prefix, file_format), place))
     if len(targets) == 1:
         raise InputError(
-            f"{path}: has shape {array.shape}, no layout of which fits the fixed image's {fixed.grid.shape}; "
-            "give the image the field was made for"
+            f"{path}: has shape {unknown.array.shape}, no layout of which fits the fixed image's "
+            f"{fixed.grid.shape}; give the image the field was made for"
         )
     return _ranked(targets, reference, moving.array)
 
@@ -98,6 +100,27 @@ def _axis_millimetres(v: FloatArray, p: FloatArray, fixed: Grid, moving: Grid) -
     return _same_place(p, fixed, moving) + v / np.array(moving.spacing, dtype=np.float64)
 
 
+def _from_fsl(x: FloatArray, grid: Grid) -> FloatArray:
+    """FSL's millimetres -> voxels."""
+    signs, last = fsl_signs(grid), np.array(grid.shape, dtype=np.float64) - 1
+    index = x / grid.spacing
+    return np.where(signs < 0, last - index, index)
+
+
+def _fsl_displacement(v: FloatArray, p: FloatArray, fixed: Grid, moving: Grid) -> FloatArray:
+    signs, last = fsl_signs(fixed), np.array(fixed.shape, dtype=np.float64) - 1
+    return _from_fsl(np.where(signs < 0, last - p, p) * fixed.spacing + v, moving)
+
+
+def _unit_interval(reverse: bool) -> Make:
+    def make(v: FloatArray, p: FloatArray, fixed: Grid, moving: Grid) -> FloatArray | None:
+        if np.abs(v).max() > 4:
+            return None
+        return (v[:, ::-1] if reverse else v) * (np.array(moving.shape, dtype=np.float64) - 1)
+
+    return make
+
+
 def _normalised_displacement(reverse: bool) -> Make:
     def make(v: FloatArray, p: FloatArray, fixed: Grid, moving: Grid) -> FloatArray | None:
         if np.abs(v).max() > 4:
@@ -118,7 +141,9 @@ def _sampling_grid(align_corners: bool, reverse: bool) -> Make:
     return make
 
 
-_READINGS: tuple[tuple[str, str, Make], ...] = (
+_Row = tuple[str, str, Make]
+
+_DISPLACEMENTS: tuple[_Row, ...] = (
     ("voxels", "challenge", lambda v, p, f, m: p + v),
     ("voxels, components reversed", "", lambda v, p, f, m: p + v[:, ::-1]),
     ("voxels, negated (an inverse or the opposite direction)", "", lambda v, p, f, m: p - v),
@@ -126,14 +151,22 @@ _READINGS: tuple[tuple[str, str, Make], ...] = (
     ("millimetres, LPS (ITK, ANTs, elastix)", "itk", _world((-1, -1, 1))),
     ("millimetres, LPS, components reversed", "", _world((-1, -1, 1), reverse=True)),
     ("millimetres, LPS, negated", "", _world((1, 1, -1))),
+    ("millimetres along FSL's axes", "fsl", _fsl_displacement),
     ("millimetres along the array axes", "", _axis_millimetres),
-    ("absolute voxel coordinates", "", lambda v, p, f, m: v),
-    ("absolute voxel coordinates, components reversed", "", lambda v, p, f, m: v[:, ::-1]),
     ("normalised displacements", "", _normalised_displacement(reverse=False)),
     ("normalised displacements, components reversed", "", _normalised_displacement(reverse=True)),
+)
+_PLACES: tuple[_Row, ...] = (
+    ("absolute millimetres, RAS+ (SPM, NiftyReg)", "spm", lambda v, p, f, m: m.world_to_voxel(v)),
+    ("absolute millimetres, LPS", "", lambda v, p, f, m: m.world_to_voxel(v * [-1, -1, 1])),
+    ("absolute millimetres along FSL's axes", "fsl-absolute", lambda v, p, f, m: _from_fsl(v, m)),
+    ("absolute voxel coordinates", "", lambda v, p, f, m: v),
+    ("absolute voxel coordinates, components reversed", "", lambda v, p, f, m: v[:, ::-1]),
     ("sampling grid, align_corners=True", "torch", _sampling_grid(True, reverse=True)),
     ("sampling grid, align_corners=False", "torch-unaligned", _sampling_grid(False, reverse=True)),
     ("sampling grid, components in array order", "", _sampling_grid(True, reverse=False)),
+    ("map in [0, 1] (ICON)", "icon", _unit_interval(reverse=False)),
+    ("map in [0, 1], components reversed", "", _unit_interval(reverse=True)),
 )
 
 

@@ -5,23 +5,23 @@ With the pair's two images at hand, `iterreg.io.readings` can say more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from iterreg.errors import InputError
-from iterreg.io import elastix, itk
-from iterreg.io.nifti import VECTOR_INTENT
-from iterreg.io.unknown import FIELD_SUFFIXES, as_vectors, load_unknown, voxels
-from iterreg.volume import FloatArray, Grid
+from iterreg.io import elastix, fsl, itk, niftyreg, spm
+from iterreg.io.coordinates import System, fit_lines
+from iterreg.io.nifti import DISPLACEMENT_INTENT, VECTOR_INTENT, StoredVectors
+from iterreg.io.unknown import FIELD_SUFFIXES, ITK_IMAGES, Unknown, as_vectors, load_unknown, voxels
+from iterreg.volume import Grid
 
 __all__ = ["Belief", "describe"]
 
-Units = Literal["voxels", "millimetres", "normalised", "absolute voxels", "unknown"]
+Units = Literal["voxels", "millimetres", "normalised", "absolute voxels", "absolute millimetres", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Belief:
         The file.
     format
         The name for ``--from`` (a key of `iterreg.io.formats.FORMATS`), or ``""`` when none fits.
+    certain
+        Whether nothing speaks against it, so that it need not be named.
     layout
         How the array is laid out, in words.
     shape, dtype
@@ -58,6 +60,12 @@ class Belief:
     statistics: Mapping[str, float] = field(default_factory=dict)
     evidence: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    certain: bool = False
+
+    @property
+    def reason(self) -> str:
+        """The sentence that most explains a doubt, ``""`` where there is none."""
+        return next(iter((*self.warnings, *self.evidence)), "").rstrip(".")
 
 
 def describe(path: str | Path) -> Belief:
@@ -89,9 +97,7 @@ def describe(path: str | Path) -> Belief:
             f"{path}: its name ends in none of the known ways: "
             f"{', '.join(FIELD_SUFFIXES)}, .mat, .txt, .tfm, .h5"
         )
-    array, grid, intent = load_unknown(path)
-    vectors, layout = as_vectors(array, path)
-    return _Sniffer(path, array, vectors, layout, grid, intent).belief()
+    return _Sniffer(load_unknown(path)).belief()
 
 
 def _describe_elastix(path: Path) -> Belief:
@@ -109,24 +115,19 @@ def _describe_elastix(path: Path) -> Belief:
 class _Sniffer:
     """Collects evidence about one dense field."""
 
-    def __init__(
-        self,
-        path: Path,
-        array: NDArray[Any],
-        vectors: NDArray[Any],
-        layout: str,
-        grid: Grid | None,
-        intent: int,
-    ) -> None:
-        self.path, self.array, self.layout, self.grid, self.intent = path, array, layout, grid, intent
-        step = max(1, int(np.ceil((vectors[..., 0].size / 100_000) ** (1 / 3))))
+    def __init__(self, unknown: Unknown) -> None:
+        self.path, self.array, self.grid = unknown.path, unknown.array, unknown.grid
+        self.stored, self.intent = unknown.stored, unknown.intent
+        self.whole, self.layout = as_vectors(unknown.array, unknown.path)
+        self.shape = self.whole.shape[:3]
+        step = max(1, int(np.ceil((self.whole[..., 0].size / 100_000) ** (1 / 3))))
         chosen = (slice(None, None, step),) * 3
-        self.sample = vectors[chosen].reshape(-1, 3).astype(np.float64)
-        self.index = voxels(vectors.shape[:3], step)
-        self.shape = vectors.shape[:3]
-        self.whole = vectors
+        self.sample = self.whole[chosen].reshape(-1, 3).astype(np.float64)
+        self.index = voxels(self.shape, step)
+        self.lines = fit_lines(self.whole, self.grid)
         self.evidence: list[str] = []
         self.warnings: list[str] = []
+        self.certain = False
 
     def belief(self) -> Belief:
         broken = int(np.count_nonzero(~np.isfinite(self.whole).all(axis=-1)))
@@ -149,47 +150,122 @@ class _Sniffer:
             self._statistics(),
             tuple(self.evidence),
             tuple(self.warnings),
+            self.certain and file_format != "",
         )
 
     def _decide(self) -> tuple[str, Units]:
-        ramps = self._ramps()
-        if ramps is not None:
-            return self._absolute(*ramps)
-        if self.layout.endswith("(ITK's)"):
+        if self.stored is not None and self.stored.intent_name == niftyreg.INTENT_NAME:
+            return self._niftyreg(self.stored)
+        if self.stored is not None and self.intent in fsl.COEFFICIENTS:
+            self._says_why_not(fsl.refuse_coefficients, self.stored)
+            return "", "unknown"
+        if self.lines.system is not None:
+            return self._places(self.lines.system)
+        if self.layout == "X x Y x Z x 1 x 3":
+            return self._five_dimensions()
+        if self.intent == fsl.FIELD_INTENT:
+            self.evidence.append(
+                "The NIfTI intent is 2006, an FNIRT displacement field: millimetres of FSL, relative as no "
+                "component runs along an axis."
+            )
+            self.certain = True
+            return "fsl", "millimetres"
+        if self.path.suffix in (".npz", ".npy"):
+            return self._numpy()
+        self._suspect_normalised()
+        return self._four_dimensions()
+
+    def _niftyreg(self, stored: StoredVectors) -> tuple[str, Units]:
+        number = stored.parameter
+        if number not in (niftyreg.DEFORMATION, niftyreg.DISPLACEMENT):
+            self._says_why_not(niftyreg.refuse_other_kinds, stored)
+            return "", "unknown"
+        self.evidence.append(
+            f"The intent is called {niftyreg.INTENT_NAME} and its parameter is {number:g}: a "
+            f"{niftyreg.KINDS[int(number)]} of NiftyReg, RAS+ millimetres."
+        )
+        places = self.lines.system is not None and self.lines.system.format == "spm"
+        self.certain = places == (number == niftyreg.DEFORMATION)
+        if not self.certain:
+            self.warnings.append(
+                f"The numbers look like {'places' if places else 'displacements'}, against what the header "
+                "says."
+            )
+        return "niftyreg", "absolute millimetres" if number == niftyreg.DEFORMATION else "millimetres"
+
+    def _says_why_not(self, refuse: Callable[[StoredVectors], None], stored: StoredVectors) -> None:
+        try:
+            refuse(stored)
+        except InputError as error:
+            said = str(error).removeprefix(f"{self.path}: ")
+            self.warnings.append(f"{said[0].upper()}{said[1:]}.")
+
+    def _five_dimensions(self) -> tuple[str, Units]:
+        if self.path.name.lower().endswith(ITK_IMAGES):
+            self.evidence.append("An image of vectors that only ITK's tools write: LPS millimetres.")
+            self.certain = True
+            return "itk", "millimetres"
+        name = self.stored.intent_name if self.stored is not None else ""
+        flat = self.grid is not None and self.lines.like_displacements(self.grid)
+        if self.intent == DISPLACEMENT_INTENT:
+            self.evidence.append(
+                "The NIfTI intent is 1006 (displacement vector): RAS+ millimetres, which ITK turns to LPS "
+                "when it reads them."
+            )
+            self.certain = flat
+        else:
             self.evidence.append(
                 "Five dimensions X x Y x Z x 1 x 3 are ITK's and ANTs' form: LPS millimetres."
             )
-            if self.intent == VECTOR_INTENT:
+            if self.intent == VECTOR_INTENT and name in ("", "vector"):
                 self.evidence.append("The NIfTI intent is 1007 (vector), as ITK writes it.")
-            elif self.path.name.lower().endswith((".nii", ".nii.gz")):
+                self.certain = flat
+            elif self.intent == VECTOR_INTENT:
                 self.warnings.append(
-                    f"The NIfTI intent is {self.intent}, not 1007: ITK may read it as five "
-                    "dimensions, or flip its signs (1006)."
+                    f"The NIfTI intent is called {name!r}, which ITK does not write: these may be other "
+                    "millimetres."
                 )
+            else:
+                self.warnings.append(
+                    f"The NIfTI intent is {self.intent}, not 1007: ITK would read five dimensions, and "
+                    "other tools write RAS+ millimetres so."
+                )
+        if not flat:
             self.warnings.append(
-                "The challenge's evaluator rejects five dimensions: "
-                "`iterreg convert --from itk --to challenge`."
+                "The numbers grow along the axes too much for displacements, and unlike any system of "
+                "coordinates."
             )
-            return "itk", "millimetres"
-        if self.path.suffix == ".npz" and self.array.dtype == np.float16:
+        self.warnings.append(
+            "The challenge's evaluator rejects five dimensions: `iterreg convert --from itk --to challenge`."
+        )
+        return "itk", "millimetres"
+
+    def _numpy(self) -> tuple[str, Units]:
+        if self.path.suffix == ".npz":
             self.evidence.append(
                 "A float16 .npz is Learn2Reg's half-resolution form: voxels of the full grid."
+                if self.array.dtype == np.float16
+                else "A .npz is what Learn2Reg's evaluator takes: voxels."
             )
+            self.certain = True
             return "npz", "voxels"
-        if self.path.suffix == ".npz":
-            self.evidence.append("A .npz is what Learn2Reg's evaluator takes: voxels.")
+        self._suspect_normalised()
+        if self.path.name.startswith("disp_"):
+            self.evidence.append("The name disp_* is the challenge's: voxels.")
+            self.certain = True
             return "npz", "voxels"
-        if float(np.abs(self.sample).max()) <= 1.1 and np.abs(self.sample).max() > 0:
+        self.evidence.append(
+            "A plain array has no header; displacements in voxels are the commonest content, which --from "
+            "npz reads."
+        )
+        return "npz", "unknown"
+
+    def _suspect_normalised(self) -> None:
+        if 0 < float(np.abs(self.sample).max()) <= 1.1:
             self.warnings.append(
                 "No component exceeds 1.1: these may be normalised displacements (of a network before "
                 "scaling by half the image size) instead of voxels."
             )
-        if self.path.suffix == ".npy":
-            self.evidence.append(
-                "A plain array has no header; displacements in voxels are the commonest content."
-            )
-            return "", "unknown"
-        return self._four_dimensions()
 
     def _four_dimensions(self) -> tuple[str, Units]:
         if self.intent == VECTOR_INTENT:
@@ -201,6 +277,7 @@ class _Sniffer:
             self.evidence.append(
                 "The name disp_*.nii.gz and four dimensions are the challenge's form: voxels."
             )
+            self.certain = True
         else:
             self.evidence.append("Four dimensions and no vector intent are the challenge's form: voxels.")
         if self.grid is not None and np.array_equal(self.grid.affine, np.eye(4)):
@@ -209,59 +286,50 @@ class _Sniffer:
             )
         return "challenge", "voxels"
 
-    def _ramps(self) -> tuple[tuple[int, ...], FloatArray, FloatArray] | None:
-        """Where each component runs along one axis like a coordinate: that axis, slope and intercept."""
-        if len(self.sample) < 8 or min(self.shape) < 2:
-            return None
-        design = np.column_stack([self.index, np.ones(len(self.index))])
-        solution: FloatArray = np.asarray(np.linalg.lstsq(design, self.sample, rcond=None)[0], np.float64)
-        slopes: FloatArray = solution[:3].T  # (component, axis)
-        along = np.abs(slopes) * (np.array(self.shape) - 1)
-        axes = tuple(int(a) for a in along.argmax(axis=1))
-        strongest = along[np.arange(3), axes]
-        if sorted(axes) != [0, 1, 2]:
-            return None
-        # a coordinate spans its whole axis: 2 when normalised, n - 1 in voxels; displacements do not
-        spread = self.sample - design @ solution
-        for scale in (2.0, np.array([self.shape[a] - 1.0 for a in axes])):
-            if (np.abs(strongest / scale - 1) < 0.35).all() and (spread.std(axis=0) < 0.2 * strongest).all():
-                return axes, slopes[np.arange(3), axes], solution[3]
-        return None
-
-    def _absolute(self, axes: tuple[int, ...], slopes: FloatArray, offsets: FloatArray) -> tuple[str, Units]:
-        lengths = np.array([self.shape[a] - 1.0 for a in axes])
-        order = (
-            "x, y, z"
-            if axes == (0, 1, 2)
-            else "z, y, x"
-            if axes == (2, 1, 0)
-            else "neither x, y, z nor z, y, x"
+    def _places(self, system: System) -> tuple[str, Units]:
+        """Numbers that run along the axes like coordinates are never displacements."""
+        self.evidence.append(
+            f"The components run along the axes as coordinates do, in {system.name}: these are places, not "
+            "displacements."
         )
-        if (np.abs(slopes) * lengths < 2.8).all() and (np.abs(self.sample) < 2).all():
+        if system.name == "voxels" and self.layout == "X x Y x Z x 1 x 3" and self.intent == VECTOR_INTENT:
             self.evidence.append(
-                f"Every component runs from about -1 to 1 along one axis (components in the order {order}): "
-                "a normalised sampling grid, as torch's grid_sample takes it."
+                "With an identity affine voxels are millimetres, and SPM writes five dimensions."
             )
-            # the corner voxel is -1 with aligned corners, -1 + 1/n without
-            spans = np.abs(slopes) * lengths
-            without = 2 * lengths / (lengths + 1)
-            aligned = np.abs(spans - 2).sum() <= np.abs(spans - without).sum()
-            self.evidence.append(
-                f"Its span fits align_corners={aligned} better; only the code that made it is certain."
-            )
-            if axes != (2, 1, 0):
+            self.certain = True
+            return "spm", "absolute millimetres"
+        numpy = self.path.suffix in (".npz", ".npy")
+        components_last = self.array.shape[-1] == 3
+        if system.range is not None:
+            if system.format.startswith("torch"):
+                self.evidence.append(
+                    f"The span fits align_corners={system.format == 'torch'} better; only the code that "
+                    "made it is certain."
+                )
+            readable = numpy and (components_last or system.format == "icon")
+            if system.format == "" and system.range == (-1, 1):
                 self.warnings.append(
                     "grid_sample wants the last array axis first: this grid has another order of components."
                 )
-                return "", "normalised"
-            return ("torch" if aligned else "torch-unaligned"), "normalised"
-        self.evidence.append(
-            f"Every component runs along one axis with a slope near 1 (components in the order {order})."
-        )
-        self.warnings.append(
-            "These are absolute coordinates, not displacements: subtract each voxel's own index first."
-        )
-        return "", "absolute voxels"
+            self.certain = system.format == "icon"
+            units: Units = "normalised"
+        else:
+            readable = not numpy and components_last
+            name = self.stored.intent_name if self.stored is not None else ""
+            five = self.layout == "X x Y x Z x 1 x 3"
+            self.certain = (
+                five and self.intent == VECTOR_INTENT and name in ("", spm.INTENT_NAME)
+                if system.format == "spm"
+                else self.intent == fsl.FIELD_INTENT
+            )
+            units = "absolute voxels" if "voxels" in system.name else "absolute millimetres"
+        if readable and system.format:
+            return system.format, units
+        if not self.warnings:
+            self.warnings.append(
+                "No format is like that: these are absolute coordinates, subtract each voxel's own first."
+            )
+        return "", units
 
     def _warn_about(self, units: Units) -> None:
         if not len(self.sample):

@@ -175,7 +175,7 @@ def _uncompressed(path: Path, folder: Path) -> None:
     [
         (_remove, r"disp_3455_3454\.nii\.gz: is missing"),
         (_nan, r"disp_3455_3454\.nii\.gz: holds NaN or infinite displacements in 1 voxels"),
-        (_five_dimensions, r"disp_3455_3454\.nii\.gz: has shape 6x7x8x1x3, an ITK or ANTs warp"),
+        (_five_dimensions, r"disp_3455_3454\.nii\.gz: has shape 6x7x8x1x3, five dimensions as ANTs"),
         (_reversed_axes, r"disp_3455_3454\.nii\.gz: has shape 8x7x6x3, .*the axes are reversed"),
         (_truncated, r"disp_3455_3454\.nii\.gz: cannot be read"),
         (_long_name, r"disp_3455_0000_3454_0000\.nii\.gz: the evaluator looks for disp_3455_3454\.nii\.gz"),

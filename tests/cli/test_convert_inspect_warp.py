@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -188,6 +191,40 @@ class TestWarp:
             iterreg("warp", "--field", folder / "disp_1_2.nii.gz", *pair(folder), *arguments)
         assert not (folder / "out.csv").exists()
 
+    @pytest.mark.parametrize("labels", [False, True])
+    def test_edges(self, folder: Path, labels: bool) -> None:
+        """ITK keeps a value in the outer half voxel; the evaluators, the default, do not."""
+        moving = sitk.ReadImage(str(folder / ("labels.nii.gz" if labels else "moving.nii.gz")))
+        warp = sitk.ReadImage(str(folder / "1Warp.nii.gz"), sitk.sitkVectorFloat64)
+        theirs = sitk.GetArrayFromImage(
+            sitk.Resample(
+                sitk.Cast(moving, sitk.sitkFloat32) + 1,
+                sitk.ReadImage(str(folder / "fixed.nii.gz")),
+                sitk.DisplacementFieldTransform(warp),
+                sitk.sitkNearestNeighbor if labels else sitk.sitkLinear,
+                0.0,
+            )
+        ).T
+        array, grid = read_nifti(folder / ("labels.nii.gz" if labels else "moving.nii.gz"))
+        nib.Nifti1Image(array + np.ones_like(array), grid.affine).to_filename(folder / "above_0.nii.gz")
+        arguments = ["--field", folder / "1Warp.nii.gz", "--fixed", folder / "fixed.nii.gz"]
+        arguments += ["--moving", folder / "above_0.nii.gz", "--out", folder / "out.nii"]
+        arguments += ["--labels"] if labels else []
+        assert iterreg("warp", *arguments, "--edge", "itk") == 0
+        ours, _ = read_nifti(folder / "out.nii")
+        np.testing.assert_array_equal(ours > 0, theirs > 0)
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+        assert iterreg("warp", *arguments) == 0
+        strict, _ = read_nifti(folder / "out.nii")
+        assert 0.02 < ((ours > 0) & (strict == 0)).mean() < 0.3
+        kept = strict > 0
+        np.testing.assert_allclose(strict[kept], ours[kept], atol=1e-5)
+
+    def test_one_hot_labels_have_one_edge(self, folder: Path) -> None:
+        arguments = ["--field", folder / "1Warp.nii.gz", *pair(folder), "--out", folder / "out.nii"]
+        with pytest.raises(InputError, match="--edge itk"):
+            iterreg("warp", *arguments, "--labels", "linear", "--edge", "itk")
+
     def test_bad_outputs(self, folder: Path) -> None:
         with pytest.raises(InputError, match=r"\.nii\.gz"):
             iterreg("warp", "--field", folder / "disp_1_2.nii.gz", *pair(folder), "--out", folder / "out.mha")
@@ -195,3 +232,148 @@ class TestWarp:
         arguments = ["--points", folder / "in.csv", "--out", folder / "out.txt"]
         with pytest.raises(InputError, match=r"\.csv"):
             iterreg("warp", "--field", folder / "disp_1_2.nii.gz", *pair(folder), *arguments)
+
+
+class TestHeaders:
+    """Images whose header ITK reads differently, with ITK's own warp and ITK's own moved image."""
+
+    @staticmethod
+    def made_by_itk(folder: Path, change: Callable[[nib.Nifti1Header], None]) -> np.ndarray:
+        """Writes fixed.nii, moving.nii and 1Warp.nii.gz; gives the moved image as ITK sees it."""
+        rng = np.random.default_rng(1)
+        affine = np.diag([2.0, 1.5, 2.5, 1])
+        affine[:3, 3] = (-24, -20, -22)
+        for name in ("fixed", "moving"):
+            image = nib.Nifti1Image(gaussian_filter(rng.random((16, 18, 14)), 2).astype(np.float32), affine)
+            image.set_qform(affine, 1)
+            image.set_sform(affine, 1)
+            image.header["vox_offset"] = 352
+            change(image.header)
+            content = image.header.binaryblock + bytes(4) + np.asarray(image.dataobj).tobytes(order="F")
+            (folder / f"{name}.nii").write_bytes(content)
+        fixed, moving = (sitk.ReadImage(str(folder / f"{name}.nii")) for name in ("fixed", "moving"))
+        noise = [gaussian_filter(rng.standard_normal((14, 18, 16)), 3) * 25 for _ in range(3)]
+        warp = sitk.GetImageFromArray(np.stack(noise, axis=-1), isVector=True)
+        warp.CopyInformation(fixed)
+        sitk.WriteImage(warp, str(folder / "1Warp.nii.gz"))
+        transform = sitk.DisplacementFieldTransform(sitk.Cast(warp, sitk.sitkVectorFloat64))
+        return sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, sitk.sitkLinear, 0.0)).T
+
+    @staticmethod
+    def no_codes(header: nib.Nifti1Header) -> None:
+        header["qform_code"] = header["sform_code"] = 0
+
+    @staticmethod
+    def conflict(header: nib.Nifti1Header) -> None:
+        header["srow_x"] = [-2, 0, 0, 40]
+        header["srow_z"] = [0, 0, 2.5, -60]
+        header["sform_code"] = 2
+
+    @staticmethod
+    def negative(header: nib.Nifti1Header) -> None:
+        header["pixdim"][1] = -2
+
+    @staticmethod
+    def micrometres(header: nib.Nifti1Header) -> None:
+        for row in ("srow_x", "srow_y", "srow_z"):
+            header[row] = header[row] * 1000
+        for offset in ("qoffset_x", "qoffset_y", "qoffset_z"):
+            header[offset] = header[offset] * 1000
+        header["pixdim"][1:4] *= 1000
+        header["xyzt_units"] = 3
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (no_codes, "ITK, and so ANTs and elastix, read LPS"),
+            (conflict, "a qform (code 1) and an sform (code 2) that place it differently"),
+            (negative, "which must be positive"),
+            (micrometres, "is in micrometres by its header"),
+        ],
+    )
+    def test_itks_warp_moves_as_itk_moves(
+        self,
+        change: Callable[[nib.Nifti1Header], None],
+        said: str,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        theirs = self.made_by_itk(tmp_path, change)
+        images = ["--fixed", tmp_path / "fixed.nii", "--moving", tmp_path / "moving.nii"]
+        assert iterreg("convert", tmp_path / "1Warp.nii.gz", tmp_path / "disp_1_2.nii.gz", *images) == 0
+        captured = capsys.readouterr()
+        assert said in captured.err
+        assert f"{tmp_path / 'moving.nii'}: " in captured.err
+        for field in ("disp_1_2.nii.gz", "1Warp.nii.gz"):
+            arguments = ["--field", tmp_path / field, *images, "--out", tmp_path / "out.nii.gz"]
+            assert iterreg("warp", *arguments, "--edge", "itk") == 0
+            assert said in capsys.readouterr().err
+            ours, _ = read_nifti(tmp_path / "out.nii.gz")
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
+        assert iterreg("inspect", tmp_path / "1Warp.nii.gz", *images) == 0
+        captured = capsys.readouterr()
+        assert said in captured.err
+
+    def test_a_warp_elsewhere_is_refused(self, folder: Path) -> None:
+        far = nib.load(folder / "1Warp.nii.gz")
+        affine = far.affine.copy()
+        affine[:3, 3] += 500
+        image = nib.Nifti1Image(np.asarray(far.dataobj), affine)
+        image.header["intent_code"] = 1007
+        image.to_filename(folder / "far_1Warp.nii.gz")
+        for command in ("convert", "warp"):
+            inputs = ["--field"] if command == "warp" else []
+            output = ["--out"] if command == "warp" else []
+            inputs += [folder / "far_1Warp.nii.gz", *output, folder / "disp_3_4.nii.gz", *pair(folder)]
+            with pytest.raises(InputError, match="covers no voxel of the fixed image"):
+                iterreg(command, *inputs)
+        assert not (folder / "disp_3_4.nii.gz").exists()
+
+    def test_what_a_warp_covers_is_said(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        warp = nib.load(folder / "1Warp.nii.gz")
+        image = nib.Nifti1Image(np.asarray(warp.dataobj)[:, :7], warp.affine)
+        image.header["intent_code"] = 1007
+        image.to_filename(folder / "half_1Warp.nii.gz")
+        arguments = [folder / "half_1Warp.nii.gz", folder / "disp_3_4.nii.gz", *pair(folder)]
+        assert iterreg("convert", *arguments) == 0
+        assert "covers 50.0 % of the fixed image's voxels" in capsys.readouterr().err
+
+
+class TestDisks:
+    """A limit on file sizes stands for a full disk: both end a write by an OSError."""
+
+    @pytest.mark.parametrize(
+        "name", ["1Warp.nii", "disp_3_4.nii.gz", "a.npz", "TransformParameters.0.txt", "g.npy"]
+    )
+    def test_convert(self, name: str, folder: Path) -> None:
+        arguments = [folder / "disp_1_2.nii.gz", folder / name, *pair(folder)]
+        arguments += ["--to", "torch"] if name == "g.npy" else []
+        before = set(folder.iterdir())
+        with file_size_limit(200), pytest.raises(InputError, match="cannot be written"):
+            iterreg("convert", *arguments)
+        assert set(folder.iterdir()) == before
+
+    @pytest.mark.parametrize("points", [False, True])
+    def test_warp(self, points: bool, folder: Path) -> None:
+        (folder / "in.csv").write_text("1,2,3\n" * 200)
+        arguments = ["--field", folder / "disp_1_2.nii.gz", *pair(folder)]
+        arguments += ["--points", folder / "in.csv", "--out", folder / "out.csv"] if points else []
+        arguments += [] if points else ["--out", folder / "out.nii.gz"]
+        before = set(folder.iterdir())
+        with file_size_limit(200), pytest.raises(InputError, match="cannot be written"):
+            iterreg("warp", *arguments)
+        assert set(folder.iterdir()) == before
+
+    def test_a_missing_folder_is_named_before_any_work(self, folder: Path) -> None:
+        with pytest.raises(InputError, match="does not exist; create it first"):
+            iterreg("convert", folder / "none.nii.gz", folder / "no" / "disp_1_2.nii.gz", *pair(folder))
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -96,6 +97,18 @@ def test_a_folder_that_is_not_there_is_refused_before_any_work(
 ) -> None:
     assert shoot(saved.momentum, "--out", tmp_path / "nowhere" / "disp.nii.gz") == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_a_sentence(saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A limit on file sizes stands for it: both end a write by an OSError."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    try:
+        assert shoot(saved.momentum, "--out", tmp_path / "disp.nii.gz") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "disp.nii.gz: cannot be written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_method_without_a_momentum_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,11 @@ NAMES = {
     "ras": "ras.nii.gz",
     "torch": "grid.npy",
     "torch-unaligned": "grid.npy",
+    "spm": "y_1.nii",
+    "niftyreg": "cpp.nii.gz",
+    "fsl": "warp.nii.gz",
+    "fsl-absolute": "warp.nii.gz",
+    "icon": "phi.npy",
 }
 
 
@@ -79,7 +84,7 @@ def test_lists_are_for_itk_only(tmp_path: Path) -> None:
 
 
 def test_five_dimensions_called_disp_are_still_itk(tmp_path: Path) -> None:
-    nib.Nifti1Image(np.zeros((4, 4, 4, 1, 3), np.float32), np.eye(4)).to_filename(
-        tmp_path / "disp_1_2.nii.gz"
-    )
+    image = nib.Nifti1Image(np.zeros((4, 4, 4, 1, 3), np.float32), np.eye(4))
+    image.header["intent_code"] = 1007
+    image.to_filename(tmp_path / "disp_1_2.nii.gz")
     assert formats.guess_input([tmp_path / "disp_1_2.nii.gz"]).name == "itk"

@@ -67,7 +67,10 @@ class TestDescribe:
         assert any("rejects five dimensions" in w for w in belief.warnings)
         assert not any("intent" in w for w in belief.warnings)
         belief = describe(save(tmp_path / "w.nii.gz", itk.to_itk(field), FINE.affine, intent=1006))
-        assert any("1006, not 1007" in w for w in belief.warnings)
+        assert any("which ITK turns to LPS" in e for e in belief.evidence)
+        belief = describe(save(tmp_path / "w.nii.gz", itk.to_itk(field), FINE.affine))
+        assert any("0, not 1007" in w for w in belief.warnings)
+        assert not belief.certain
         sitk.WriteImage(sitk.ReadImage(str(tmp_path / "Warp.nii.gz")), str(tmp_path / "warp.mha"))
         assert describe(tmp_path / "warp.mha").format == "itk"
 
