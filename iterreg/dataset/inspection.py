@@ -12,9 +12,10 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from iterreg.dataset.findings import Finding, Severity
+from iterreg.dataset.suitability import Foreground
 from iterreg.errors import InputError
 from iterreg.nifti_files import UNREADABLE, open_header, open_whole
-from iterreg.volume import Grid
+from iterreg.volume import Grid, foreground
 
 __all__ = ["SAME_GRID", "Inspection", "Role", "inspect_file"]
 
@@ -41,12 +42,15 @@ class Inspection:
         The label ids above zero of a label volume, mask or landmark volume, when voxels were read.
     points
         (N, 3) voxel coordinates of a landmark csv.
+    foreground
+        Where an image is not background, or a mask is above zero, when voxels were read.
     """
 
     findings: tuple[Finding, ...]
     grid: Grid | None = None
     ids: frozenset[int] | None = None
     points: NDArray[np.float64] | None = None
+    foreground: Foreground | None = None
 
 
 def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = True) -> Inspection:
@@ -92,14 +96,18 @@ def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = Tru
         )
         return Inspection(tuple(findings))
     ids: frozenset[int] | None = None
+    inside: Foreground | None = None
     if array is not None:
         if "image" in roles:
             _judge_intensities(array, report)
+            inside = Foreground.of(foreground(array))
+        elif "mask" in roles:
+            inside = Foreground.of(array > 0)
         for role in ("labels", "landmarks", "mask"):
             if role in roles:
                 ids = _judge_labels(array, role, report)
                 break
-    return Inspection(tuple(findings), grid, ids)
+    return Inspection(tuple(findings), grid, ids, foreground=inside)
 
 
 # -- reading ------------------------------------------------------------------------------------
