@@ -170,7 +170,9 @@ def test_brains_that_do_not_meet(two_images: Callable[..., Dataset]) -> None:
     found = check(two_images((left, np.eye(4)), (right, np.eye(4))))
     assert kinds(found) == {("error", "brains apart")}
     assert check(two_images((left, np.eye(4)), (right, moved(-15))), refused_by_engines="note") != ()
-    assert kinds(check(two_images((left, np.eye(4)), (right, moved(-15))))) == {("note", "two grids in a pair")}
+    assert kinds(check(two_images((left, np.eye(4)), (right, moved(-15))))) == {
+        ("note", "two grids in a pair")
+    }
     assert check(two_images((left, np.eye(4)), (right, np.eye(4))), read_voxels=False) == ()
 
 
