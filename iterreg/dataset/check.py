@@ -39,8 +39,8 @@ def check(
         Read every file to its end. Otherwise only headers: missing files, grids, names and pairs are
         still checked, values are not.
     refused_by_engines
-        How grave it is that some engine will refuse an image or a pair. A plan, which knows the methods, refuses
-        these pairs itself.
+        How grave it is that some engine will refuse an image or a pair. A plan, which knows the methods,
+        refuses these pairs itself.
     on_progress
         Called after each file with the number of files done, the number of all, and the file.
 
@@ -248,8 +248,8 @@ class _Refused:
             yield self._about(
                 path,
                 "too few slices",
-                f"has {_times(image.grid.shape)} voxels, which is no volume to engines: they need {_FEWEST_SLICES} "
-                "along each axis at the very least",
+                f"has {_times(image.grid.shape)} voxels, which is no volume to engines: they need "
+                f"{_FEWEST_SLICES} along each axis at the very least",
                 "give the whole volume",
             )
         if is_sheared(image.grid):
@@ -267,7 +267,7 @@ class _Refused:
         fixed, moving = self.seen[pair.fixed.path], self.seen[pair.moving.path]
         if fixed.grid is None or moving.grid is None:
             return
-        do = "correct the affine in a header, or use a method that brings their centres together, such as syn:affine"
+        do = "correct the affine in a header, or use a method that brings centres together (syn:affine)"
         if apart(fixed.grid, moving.grid):
             what = "has two images that do not meet anywhere in the world, so that most methods refuse it"
             yield Finding(self.severity, None, pair.name, what, do, "images apart")

@@ -1,6 +1,7 @@
 """What headers and the extent of the foreground tell about a pair: whether engines can work with it.
 
-Nothing here knows an engine. Methods ask these questions for their own limits, `iterreg.dataset.check` for all.
+Nothing here knows an engine. Methods ask these questions for their own limits,
+`iterreg.dataset.check` for all.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from iterreg.volume import FloatArray, Grid
 __all__ = ["BRAIN_MM", "Foreground", "apart", "is_sheared", "nearest_orthogonal", "of_a_brain", "size_mm"]
 
 BRAIN_MM = (2.0, 500.0)
-"""The sizes (cube roots of volumes, in millimetres) that can be a brain's or a head's: a shrew has 5, a human 118.
-A file outside of them has its spacing in another unit."""
+"""The sizes (cube roots of volumes, in millimetres) that can be a brain's or a head's: a shrew has 5, a
+human 118. A file outside of them has its spacing in another unit."""
 
 _SHEAR = 1e-3
 """Deviation of a direction from the nearest orthogonal one above which it is no rounding any more."""
@@ -69,7 +70,8 @@ def of_a_brain(grid: Grid, voxels: int) -> str:
     spacing = " x ".join(f"{step:.3g}" for step in grid.spacing)
     low, high = BRAIN_MM
     return (
-        f"is about {size:.3g} mm across (the cube root of its volume), where a brain has {low:g} to {high:g} mm; "
+        f"is about {size:.3g} mm across (the cube root of its volume), where a brain has "
+        f"{low:g} to {high:g} mm; "
         f"its spacing of {spacing} mm is probably wrong or in another unit: correct its header"
     )
 

@@ -35,11 +35,12 @@ _HUMAN_BRAIN_MM = 118.0
 """Cube root of the volume of a skull-stripped adult brain (1.65 litres), which the presets are made for."""
 
 _SCALES = (BRAIN_MM[0] / _HUMAN_BRAIN_MM, 1.2)
-"""By how much lengths are scaled at least and at most. What is larger than a human brain is one with its head, or
-with a background that counts, so that lengths stay a human brain's."""
+"""By how much lengths are scaled at least and at most. What is larger than a human brain is one with its
+head, or with a background that counts, so that lengths stay a human brain's."""
 
 _POINTS_ACROSS = (4, 600)
-"""Points of the finest velocity lattice across the foreground: fewer cannot move it, more are of another unit."""
+"""Points of the finest velocity lattice across the foreground: fewer cannot move it, more are of another
+unit."""
 
 _ALIKE = 5.0
 """Most by which one image's foreground may be larger than the other's."""
@@ -401,16 +402,17 @@ def _refuse_other_sizes(
     ]
     if max(sizes) > _ALIKE * min(sizes):
         raise InputError(
-            f"{names[1]}: its foreground is about {sizes[1]:.3g} mm across (the cube root of its volume), that of "
-            f"{names[0]} {sizes[0]:.3g} mm; the spacing of one is probably wrong or in another unit: correct its "
-            "header"
+            f"{names[1]}: its foreground is about {sizes[1]:.3g} mm across (the cube root of its volume), "
+            f"that of {names[0]} {sizes[0]:.3g} mm; the spacing of one is probably wrong or in another unit: "
+            "correct its header"
         )
     spacing = settings.pyramid.velocity_spacing_mm[-1] * scale
     fewest, most = _POINTS_ACROSS
     if not fewest <= sizes[0] / spacing <= most:
+        wrong = "coarse" if sizes[0] < fewest * spacing else "fine"
         raise InputError(
-            f"{names[0]}: its foreground is about {sizes[0]:.3g} mm across (the cube root of its volume), for which a "
-            f"velocity lattice of {spacing:.3g} mm is too {'coarse' if sizes[0] < fewest * spacing else 'fine'} "
+            f"{names[0]}: its foreground is about {sizes[0]:.3g} mm across (the cube root of its volume), "
+            f"for which a velocity lattice of {spacing:.3g} mm is too {wrong} "
             f"({fewest} to {most} points across are expected); correct the spacing in its header, or set "
             "pyramid.velocity_spacing_mm and the other lengths for images of this size"
         )

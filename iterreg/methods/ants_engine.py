@@ -47,9 +47,9 @@ def ants_image(array: NDArray[Any], grid: Grid, box: Box, pixel: Pixel = "float"
     array
         (X, Y, Z) on `grid`.
     pixel
-        What the program takes the image's memory for, which is handed over as a bare pointer: antsRegistration
-        reads images in the precision it computes in, and masks as ``unsigned char`` always. Another type is
-        not an error there but other numbers.
+        What the program takes the memory for, of which it gets a bare pointer: antsRegistration reads images
+        in the precision it computes in, and masks as ``unsigned char``. Another type is not an error there
+        but other numbers.
     """
     import ants
 

@@ -164,7 +164,7 @@ def saves_momentum(method: Method) -> bool:
 
 
 def refusal(method: Method, parameters: Parameters, fixed: Grid, moving: Grid) -> str:
-    """Why a method will not register images on these grids, as a sentence; empty where nothing speaks against it.
+    """Why a method will not register images on these grids, as a sentence; empty where it will.
 
     A method says so, before any voxel is read, by an optional ``refusal(parameters, fixed, moving)``.
     """

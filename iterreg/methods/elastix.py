@@ -110,21 +110,21 @@ class Elastix:
         )
 
     def refusal(self, parameters: Parameters, fixed: Grid, moving: Grid) -> str:
-        """See `iterreg.methods.base.refusal`: sheared grids, too few slices, no common place, control points."""
+        """See `iterreg.methods.base.refusal`: shear, too few slices, no common place, the control grid."""
         for side, grid in (("fixed", fixed), ("moving", moving)):
             if sentence := shear(grid):
                 return f"the {side} image cannot be registered: {sentence}"
             if min(grid.shape) < _FEWEST_SLICES:
                 shape = " x ".join(map(str, grid.shape))
                 return (
-                    f"the {side} image has {shape} voxels, and elastix's pyramids need {_FEWEST_SLICES} along each "
-                    "axis; give a volume with more slices"
+                    f"the {side} image has {shape} voxels, and elastix's pyramids need {_FEWEST_SLICES} "
+                    "along each axis; give a volume with more slices"
                 )
         stages: Sequence[ParameterMap] = parameters.values["stages"]
         if apart(fixed, moving) and not _brings_together(stages):
             return (
-                "the moving image does not meet the fixed image anywhere in the world; put a stage before that "
-                "brings their centres together (affine+…), or correct the affine in a header"
+                "the moving image does not meet the fixed image anywhere in the world; put a stage before "
+                "that brings their centres together (affine+…), or correct the affine in a header"
             )
         return next(filter(None, (_control_points(stage, fixed) for stage in stages)), "")
 
@@ -313,8 +313,8 @@ def _control_points(stage: ParameterMap, fixed: Grid) -> str:
     size = " x ".join(f"{length:.3g}" for length in extent)
     return (
         f"the fixed image measures {size} mm, for which control points {min(spacing):g} mm apart ({key}) are "
-        f"{'too far from each other to move anything' if few else 'more than memory can hold'}; the spacing in its "
-        f"header is probably wrong or in another unit: correct it, or set {key}"
+        f"{'too far from each other to move anything' if few else 'more than memory can hold'}; the "
+        f"spacing in its header is probably wrong or in another unit: correct it, or set {key}"
     )
 
 
@@ -351,9 +351,9 @@ def _erosion(task: Task, stages: Sequence[ParameterMap], complaint: str) -> str:
     if not eroded or not any(words in complaint for words in _NO_SAMPLES):
         return ""
     return (
-        f"; at each resolution elastix first takes from a mask's border, and from around every hole in it, about as "
-        f"many voxels as that resolution smooths: of {' and '.join(eroded)} too little may be left. Add "
-        '(ErodeMask "false") to the parameter file to use masks as they are'
+        "; at each resolution elastix first takes from a mask's border, and from around every hole in it, "
+        f"about as many voxels as that resolution smooths: of {' and '.join(eroded)} too little may "
+        'be left. Add (ErodeMask "false") to the parameter file to use masks as they are'
     )
 
 

@@ -110,8 +110,8 @@ class LDDMM:
         Raises
         ------
         InputError
-            If an image or a mask says nothing, the images do not meet in the world, or their foreground has not the
-            size of a brain.
+            If an image or a mask says nothing, the images do not meet in the world, or their foreground has
+            not the size of a brain.
         """
         from iterreg.kernels.first_use import announced
         from iterreg.lddmm import register
@@ -154,8 +154,8 @@ def _refusal(settings: Settings, fixed: Grid, moving: Grid) -> str:
             return f"the {side} image {of_a_brain(grid, grid.size)}"
     if apart(fixed, moving):
         return (
-            "the moving image does not meet the fixed image anywhere in the world; correct the affine in a header, "
-            "or align them first"
+            "the moving image does not meet the fixed image anywhere in the world; correct the affine in "
+            "a header, or align them first"
         )
     return ""
 

@@ -104,8 +104,8 @@ class SyN:
         Raises
         ------
         InputError
-            If an image's affine shears or it has too few voxels, an image or a mask says nothing, or the images
-            do not meet in the world.
+            If an image's affine shears or it has too few voxels, an image or a mask says nothing, or the
+            images do not meet in the world.
         EngineError
             If antsRegistration fails or does not write what it should.
         """
@@ -173,7 +173,8 @@ def _refusal(settings: Settings, grids: tuple[Grid, Grid], boxes: tuple[Box, Box
             return (
                 f"the {side} image has {' x '.join(map(str, lengths))} voxels to register, and SyN needs "
                 f"{_LEAST_VOXELS} along each axis{shrunk}; "
-                f"{'set a smaller last shrink factor, or ' if factor > 1 else ''}give a volume with more slices"
+                f"{'set a smaller last shrink factor, or ' if factor > 1 else ''}give a volume with more "
+                "slices"
             )
     if settings.linear.initialization == "none" and apart(*grids):
         return (

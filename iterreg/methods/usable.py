@@ -30,8 +30,8 @@ def refuse_unusable(task: Task, *, masks: bool = True, in_place: bool = True) ->
     Raises
     ------
     InputError
-        If an image is not finite or of one value, a mask lies on another grid than its image, is empty, or the
-        image is of one value under it, or the two foregrounds' boxes do not meet in the world.
+        If an image is not finite or of one value, a mask lies on another grid than its image, is empty, or
+        the image is of one value under it, or the two foregrounds' boxes do not meet in the world.
     """
     for image, mask, side in (
         (task.fixed, task.fixed_mask, "fixed"),
@@ -49,8 +49,8 @@ def refuse_unusable(task: Task, *, masks: bool = True, in_place: bool = True) ->
     inside = (Foreground.of(foreground(fixed.array)), Foreground.of(foreground(moving.array)))
     if in_place and apart(fixed.grid, moving.grid, inside):
         raise InputError(
-            f"{named(task)}: what the two images show does not meet anywhere in the world; correct the affine in a "
-            "header, or use a method that brings their centres together, such as syn:affine"
+            f"{named(task)}: what the two images show does not meet anywhere in the world; correct the "
+            "affine in a header, or use a method that brings their centres together, such as syn:affine"
         )
 
 
@@ -65,6 +65,6 @@ def _refuse_mask(mask: Volume, image: Volume, side: str) -> None:
         raise InputError(f"{name}: no voxel of the mask is above zero; check it, or leave it out")
     if float(seen.min()) == float(seen.max()):
         raise InputError(
-            f"{name}: the {side} image is {float(seen.min()):g} everywhere under the mask, there is nothing to "
-            "register; check the mask"
+            f"{name}: the {side} image is {float(seen.min()):g} everywhere under the mask, there is "
+            "nothing to register; check the mask"
         )

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from iterreg.lddmm.pyramid import Region, image_levels
-from iterreg.volume import Grid, Volume, foreground
+from iterreg.volume import Grid, foreground
 
 Array = np.ndarray
 

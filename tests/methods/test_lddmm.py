@@ -352,7 +352,7 @@ def test_the_field_lives_where_the_mask_is(
 def test_correlation_looks_past_a_mask_by_its_boxes_at_most(
     register: Callable[..., DisplacementField], parted: Any, tissues: float
 ) -> None:
-    """A box counts where its centre lies in the mask; three voxels further out it sees, and the kernel reaches."""
+    """A box counts where its centre lies in the mask: it sees three voxels further, and pushes there."""
     for role, side in (("fixed_mask", 0), ("moving_mask", 1)):
         field = register(parted, "lncc", tissues, **{role: parted.half(side)})
         assert_lives_in_the_half(field, parted, side, depth=6)

@@ -588,7 +588,7 @@ def test_grids_tell_what_will_be_refused(fixed: Grid, moving: Grid, preset: str,
 def test_levels_without_an_inner_voxel_are_refused(register: Register, pair: tuple[Volume, Volume]) -> None:
     """antsRegistration answers with zeros: a grid's border does not move."""
     fixed, moving = (Volume(one.array[..., 10:15].copy(), Grid((*SHAPE[:2], 5))) for one in pair)
-    with pytest.raises(InputError, match="32 x 30 x 5 voxels.*needs 4 along each axis after shrinking by 2"):
+    with pytest.raises(InputError, match=r"32 x 30 x 5 voxels.*needs 4 along each axis after shrinking by 2"):
         register(fixed, moving)
     assert np.abs(register(fixed, moving, pyramid={"shrink_factors": [2, 1]}).field.vectors).max() > 0.3
 
