@@ -54,7 +54,7 @@ class PartedPair:
 
     def _half(self, side: int) -> NDArray[np.bool_]:
         place = np.indices(SHAPE)[self.axis]
-        return (place >= SHAPE[self.axis] // 2) == bool(side)
+        return np.asarray((place >= SHAPE[self.axis] // 2) == bool(side))
 
 
 @dataclass(frozen=True)

@@ -593,15 +593,23 @@ def test_levels_without_an_inner_voxel_are_refused(register: Register, pair: tup
     assert np.abs(register(fixed, moving, pyramid={"shrink_factors": [2, 1]}).field.vectors).max() > 0.3
 
 
-def test_a_stage_that_antsregistration_skips_is_an_error(
-    register: Register, pair: tuple[Volume, Volume]
-) -> None:
+def test_a_stage_that_antsregistration_skips_is_an_error(register: Register) -> None:
     """It catches the exception of a stage without overlap, goes on, and exits with 0."""
+    image = texture(SHAPE).astype(np.float32)
+    affine = np.eye(4)
+    affine[:3, 3] = (31, 29, 27)  # one corner in common
+    with pytest.raises(EngineError, match=r"could not finish a stage.*outside moving image"):
+        register(Volume(image, Grid(SHAPE)), Volume(image, Grid(SHAPE, affine)), linear={"stage": "rigid"})
+
+
+def test_brains_apart_in_the_world_are_refused(register: Register, pair: tuple[Volume, Volume]) -> None:
+    """Their grids meet, so that antsRegistration answers with an undeformed field."""
     fixed, moving = pair
     affine = np.eye(4)
-    affine[:3, 3] = (31, 29, 27)
-    with pytest.raises(EngineError, match=r"could not finish a stage.*outside moving image"):
-        register(fixed, Volume(moving.array, Grid(SHAPE, affine)), linear={"stage": "rigid"})
+    affine[0, 3] = 25
+    away = Volume(moving.array, Grid(SHAPE, affine), Path("away.nii"))
+    with pytest.raises(InputError, match=r"away\.nii: what the two images show does not meet"):
+        register(fixed, away)
 
 
 # -- one thread, one seed -----------------------------------------------------------------------------
