@@ -17,7 +17,7 @@ from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome
 from iterreg.jobs.resources import available_cores, available_memory, format_bytes, total_memory
 from iterreg.methods import presets
-from iterreg.methods.base import Cost, saves_momentum
+from iterreg.methods.base import Cost, refusal, saves_momentum
 from iterreg.methods.presets import kept_names
 from iterreg.runs import ArmRecord, JobFolder, RunFolder, RunRecord
 from iterreg.runs.record import DatasetRecord
@@ -305,7 +305,8 @@ class _Planner:
         self._digests = cache(digests)
         self._grid = cache(read_grid)
         self._cost = cache(lambda arm, fixed, moving: arm.method.cost(arm.parameters, fixed, moving))
-        self._refusal = cache(lambda *job: _does_not_fit(settings, *job))
+        self._refusal = cache(lambda arm, fixed, moving: refusal(arm.method, arm.parameters, fixed, moving))
+        self._too_large = cache(lambda *job: _does_not_fit(settings, *job))
 
     def __call__(self, job: Job) -> PlannedJob:
         where = self._folder.arm(job.arm.name).job(job.pair.name)
@@ -326,11 +327,21 @@ class _Planner:
         state, why = progress(where, identity, job)
         if state == "extended":
             cost = Cost(memory=frame, cpu_seconds=_SECONDS_OF_EXTRAS * fixed.size)
+        if state not in ("done", "extended") and (sentence := self._unsuitable(job, fixed, moving)):
+            return PlannedJob(job, where, "refused", sentence)
         if state != "done" and cost.memory > self._settings.memory:
-            state, why = "refused", self._refusal(job.arm, cost.memory, fixed, moving)
+            state, why = "refused", self._too_large(job.arm, cost.memory, fixed, moving)
         files = fixed.size + job.inverse * moving.size + job.momentum * fixed.size
         size = _BYTES_PER_VECTOR * files + 4 * fixed.size * len(job.extras)
         return PlannedJob(job, where, state, why, cost, identity, size, seen, Outcome.OUT_OF_MEMORY)
+
+    def _unsuitable(self, job: Job, fixed: Grid, moving: Grid) -> str:
+        """What the headers say against a job, as a sentence; empty where nothing does."""
+        for mask, grid in ((job.fixed_mask, fixed), (job.moving_mask, moving)):
+            if mask is not None and not self._grid(mask).matches(grid):
+                return f"{mask}: lies on another grid than its image; resample the mask onto its image"
+        sentence = self._refusal(job.arm, fixed, moving)
+        return f"{job.pair.fixed.path} <- {job.pair.moving.path}: {sentence}" if sentence else ""
 
 
 def progress(where: JobFolder, identity: str, job: Job) -> tuple[State, str]:

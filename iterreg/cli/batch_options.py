@@ -158,7 +158,8 @@ def refuse_findings(dataset: Dataset, *, read_voxels: bool) -> list[str]:
     """
     from iterreg.dataset.check import check
 
-    findings = check(dataset, read_voxels=read_voxels)
+    # What engines refuse the plan has said, arm by arm.
+    findings = check(dataset, read_voxels=read_voxels, refused_by_engines="note")
     errors = [str(finding) for finding in findings if finding.severity == "error"]
     if errors:
         raise InputError(

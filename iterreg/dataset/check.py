@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,22 @@ import numpy as np
 from iterreg.dataset.base import Dataset, Pair, Scan
 from iterreg.dataset.findings import Finding, Severity
 from iterreg.dataset.inspection import SAME_GRID, Inspection, Role, inspect_file
+from iterreg.dataset.suitability import apart, is_sheared, of_a_brain
 from iterreg.volume import Grid
 
 __all__ = ["Finding", "Severity", "check"]
+
+_FEWEST_SLICES = 4
 
 Progress = Callable[[int, int, Path], None]
 
 
 def check(
-    dataset: Dataset, *, read_voxels: bool = True, on_progress: Progress | None = None
+    dataset: Dataset,
+    *,
+    read_voxels: bool = True,
+    refused_by_engines: Severity = "error",
+    on_progress: Progress | None = None,
 ) -> tuple[Finding, ...]:
     """Find what would make registering or scoring a data set fail or lie.
 
@@ -30,6 +38,9 @@ def check(
     read_voxels
         Read every file to its end. Otherwise only headers: missing files, grids, names and pairs are
         still checked, values are not.
+    refused_by_engines
+        How grave it is that some engine will refuse an image or a pair. A plan, which knows the methods,
+        refuses these pairs itself.
     on_progress
         Called after each file with the number of files done, the number of all, and the file.
 
@@ -55,8 +66,13 @@ def check(
             findings += _promise(dataset, path, seen[path])
     findings += _label_maps([path for path, used_as in roles.items() if "image" in used_as], seen)
     findings += _companions(dataset, seen)
+    refused = _Refused(seen, refused_by_engines)
+    for path, used_as in roles.items():
+        if "image" in used_as:
+            findings += refused.image(path)
     for pair in _distinct(dataset.pairs):
         findings += _pair(dataset, pair, seen)
+        findings += refused.pair(pair)
     return tuple(findings)
 
 
@@ -199,7 +215,20 @@ def _companion(scan: Scan, role: Role, path: Path, image: Inspection, other: Ins
                 "see that they are in voxels, not millimetres",
                 "landmarks outside the image",
             )
-    if other.grid is None or _one_place(other.grid, image.grid):
+    if other.grid is None:
+        return
+    if _one_place(other.grid, image.grid):
+        if role == "mask" and image.foreground and other.foreground:
+            boxes = (image.foreground, other.foreground)
+            if apart(image.grid, image.grid, boxes):
+                yield Finding(
+                    "error",
+                    path,
+                    None,
+                    f"lies wholly beside what {scan.path.name} shows",
+                    "see whether it is another image's, or mirrored",
+                    "mask beside the image",
+                )
         return
     if other.grid.shape != image.grid.shape:
         what = f"has shape {_times(other.grid.shape)}, its image {scan.path.name} {_times(image.grid.shape)}"
@@ -214,6 +243,55 @@ def _companion(scan: Scan, role: Role, path: Path, image: Inspection, other: Ins
         "if only the header is wrong",
         f"{role} on another grid",
     )
+
+
+# -- what engines refuse --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Images and pairs that some engine will not register, or would answer with an undeformed field."""
+
+    seen: Mapping[Path, Inspection]
+    severity: Severity
+
+    def image(self, path: Path) -> Iterator[Finding]:
+        image = self.seen[path]
+        if image.grid is None:
+            return
+        if min(image.grid.shape) < _FEWEST_SLICES:
+            yield self._about(
+                path,
+                "too few slices",
+                f"has {_times(image.grid.shape)} voxels, which is no volume to engines: they need "
+                f"{_FEWEST_SLICES} along each axis at the very least",
+                "give the whole volume",
+            )
+        if is_sheared(image.grid):
+            yield self._about(
+                path,
+                "sheared affine",
+                "has an affine that shears (its axes are not perpendicular), which syn and elastix refuse",
+                "resample it onto a grid with perpendicular axes, or use lddmm",
+            )
+        if image.foreground is not None and (what := of_a_brain(image.grid, image.foreground.voxels)):
+            what, _, do = what.partition("; ")
+            yield self._about(path, "not of a brain's size", f"shows something that {what}", do)
+
+    def pair(self, pair: Pair) -> Iterator[Finding]:
+        fixed, moving = self.seen[pair.fixed.path], self.seen[pair.moving.path]
+        if fixed.grid is None or moving.grid is None:
+            return
+        do = "correct the affine in a header, or use a method that brings centres together (syn:affine)"
+        if apart(fixed.grid, moving.grid):
+            what = "has two images that do not meet anywhere in the world, so that most methods refuse it"
+            yield Finding(self.severity, None, pair.name, what, do, "images apart")
+        elif apart(fixed.grid, moving.grid, (fixed.foreground, moving.foreground)):
+            what = "shows two brains that do not meet anywhere in the world, so that most methods refuse it"
+            yield Finding(self.severity, None, pair.name, what, do, "brains apart")
+
+    def _about(self, path: Path, kind: str, what: str, do: str) -> Finding:
+        return Finding(self.severity, path, None, what, do, kind)
 
 
 # -- pairs --------------------------------------------------------------------------------------

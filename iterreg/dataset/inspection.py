@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.dataset.findings import Finding, Severity
+from iterreg.dataset.suitability import Foreground
 from iterreg.errors import InputError
 from iterreg.headers import SAME_GRID, judge_header
 from iterreg.nifti_files import UNREADABLE, kind_of, open_header, open_whole
-from iterreg.volume import ROUNDING, Grid
+from iterreg.volume import ROUNDING, Grid, foreground
 
 __all__ = ["SAME_GRID", "Inspection", "Role", "inspect_file"]
 
@@ -39,6 +40,8 @@ class Inspection:
         (N, 3) voxel coordinates of a landmark csv.
     patchy
         Whether an image's voxels look like labels: whole numbers, nearly all equal to their neighbours.
+    foreground
+        Where an image is not background, or a mask is above zero, when voxels were read.
     """
 
     findings: tuple[Finding, ...]
@@ -46,6 +49,7 @@ class Inspection:
     ids: frozenset[int] | None = None
     points: NDArray[np.float64] | None = None
     patchy: bool = False
+    foreground: Foreground | None = None
 
 
 def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = True) -> Inspection:
@@ -93,15 +97,19 @@ def inspect_file(path: Path, roles: Collection[Role], *, read_voxels: bool = Tru
         return Inspection(tuple(findings))
     ids: frozenset[int] | None = None
     patchy = False
+    inside: Foreground | None = None
     if array is not None:
         if "image" in roles:
             _judge_intensities(array, report)
             patchy = _is_patchy(array)
+            inside = Foreground.of(foreground(array))
+        elif "mask" in roles:
+            inside = Foreground.of(array > 0)
         for role in ("labels", "landmarks", "mask"):
             if role in roles:
                 ids = _judge_labels(array, role, report)
                 break
-    return Inspection(tuple(findings), grid, ids, patchy=patchy)
+    return Inspection(tuple(findings), grid, ids, patchy=patchy, foreground=inside)
 
 
 # -- reading ------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.jobs.threads import in_threads
-from iterreg.lddmm.pyramid import foreground, standardised
+from iterreg.lddmm.pyramid import standardised
 from iterreg.lddmm.settings import Settings
 from iterreg.lddmm.tissue import Tissues, agreement, tissue_maps
-from iterreg.volume import Grid, Volume
+from iterreg.volume import Grid, Volume, foreground
 
 __all__ = ["Compared", "TissueReport", "compared_channels"]
 
@@ -86,7 +86,7 @@ class _Prepared:
     @classmethod
     def of(cls, image: Volume, settings: Settings, scale: float) -> _Prepared:
         tissues = _tissues(image, scale) if settings.similarity.uses_tissues else None
-        return cls(standardised(image, foreground(image), settings.winsorize), tissues)
+        return cls(standardised(image, foreground(image.array), settings.winsorize), tissues)
 
 
 def compared_channels(
@@ -139,7 +139,7 @@ def compared_channels(
 
 def _tissues(image: Volume, scale: float, *, own_widths: bool | None = None) -> Tissues:
     spacing = [s / scale for s in image.grid.spacing]
-    return tissue_maps(image.array, foreground(image), spacing, own_widths=own_widths)
+    return tissue_maps(image.array, foreground(image.array), spacing, own_widths=own_widths)
 
 
 def _alike(

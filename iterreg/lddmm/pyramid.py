@@ -13,7 +13,7 @@ from scipy import ndimage
 from iterreg.lddmm.lattice import Lattice
 from iterreg.volume import FloatArray, Grid, Volume
 
-__all__ = ["LevelImage", "Region", "foreground", "image_levels", "standardised"]
+__all__ = ["LevelImage", "Region", "image_levels", "standardised"]
 
 Array = NDArray[Any]
 
@@ -84,16 +84,6 @@ class Region:
         return Lattice(
             (origin[0], origin[1], origin[2]), (steps[0], steps[1], steps[2]), (shape[0], shape[1], shape[2])
         )
-
-
-def foreground(image: Volume) -> NDArray[np.bool_]:
-    """Voxels that differ from the background: the median of the eight corners' values.
-
-    Where that leaves less than a hundredth of the grid (the corners hold tissue), everything counts.
-    """
-    corners = image.array[np.ix_(*[(0, -1)] * 3)]
-    inside = np.asarray(image.array != np.median(corners))
-    return inside if inside.mean() > 0.01 else np.ones_like(inside)
 
 
 def standardised(

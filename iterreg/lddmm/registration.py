@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from iterreg.dataset.suitability import BRAIN_MM, of_a_brain, size_mm
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
 from iterreg.jobs.threads import in_threads
@@ -18,13 +19,13 @@ from iterreg.lddmm.channels import Compared, TissueReport, compared_channels
 from iterreg.lddmm.lattice import Interpolation, Lattice
 from iterreg.lddmm.objective import Channel, Objective
 from iterreg.lddmm.optimizer import Descent, Iteration, descend
-from iterreg.lddmm.pyramid import LevelImage, Region, foreground, image_levels
+from iterreg.lddmm.pyramid import LevelImage, Region, image_levels
 from iterreg.lddmm.reproducing_kernel import Smoother
 from iterreg.lddmm.settings import Settings
 from iterreg.lddmm.similarity import LNCC, SSD, Similarity
 from iterreg.lddmm.transform import Transform
 from iterreg.lddmm.unfolding import calmed, unfold
-from iterreg.volume import FloatArray, Grid, Volume
+from iterreg.volume import FloatArray, Grid, Volume, foreground
 
 __all__ = ["Result", "register"]
 
@@ -32,6 +33,17 @@ Array = NDArray[Any]
 
 _HUMAN_BRAIN_MM = 118.0
 """Cube root of the volume of a skull-stripped adult brain (1.65 litres), which the presets are made for."""
+
+_SCALES = (BRAIN_MM[0] / _HUMAN_BRAIN_MM, 1.2)
+"""By how much lengths are scaled at least and at most. What is larger than a human brain is one with its
+head, or with a background that counts, so that lengths stay a human brain's."""
+
+_POINTS_ACROSS = (4, 600)
+"""Points of the finest velocity lattice across the foreground: fewer cannot move it, more are of another
+unit."""
+
+_ALIKE = 5.0
+"""Most by which one image's foreground may be larger than the other's."""
 
 _MASK_REACH_MM = 3.0
 """How far beyond the foreground windows count: the brain's outline is an edge worth matching."""
@@ -114,7 +126,7 @@ def register(
     ------
     InputError
         If channels or masks do not fit their grids, the images do not meet in the world, or the foreground
-        spans no volume.
+        spans no volume or has not the size that the settings' lengths are for.
     """
     settings = settings or Settings()
     fixed_images, moving_images = _channels(fixed), _channels(moving)
@@ -129,8 +141,9 @@ def register(
             raise InputError(
                 f"the {side} mask lies on {mask.grid!r}, its image on {grid!r}; resample the mask"
             )
-    inside = (foreground(fixed_images[0]), foreground(moving_images[0]))
+    inside = (foreground(fixed_images[0].array), foreground(moving_images[0].array))
     scale = _brain_scale(inside[0], grids[0]) if settings.scale_to_brain else 1.0
+    _refuse_other_sizes((fixed_images[0], moving_images[0]), inside, settings, scale)
     region = Region.around(*grids, inside, settings.margin_mm * scale)
     if not (region.high > region.low).all():
         raise InputError(
@@ -366,8 +379,43 @@ def _shares(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
 
 def _brain_scale(inside: NDArray[np.bool_], grid: Grid) -> float:
     """Size of the foreground relative to the brain that lengths are given for."""
-    volume = float(inside.sum()) * float(np.prod(grid.spacing))
-    return float(np.clip(volume ** (1 / 3) / _HUMAN_BRAIN_MM, 0.1, 1.2))
+    size = size_mm(grid, int(inside.sum()))
+    return float(np.clip(size / _HUMAN_BRAIN_MM, *_SCALES))
+
+
+def _refuse_other_sizes(
+    images: tuple[Volume, Volume], inside: tuple[Array, Array], settings: Settings, scale: float
+) -> None:
+    """Refuse foregrounds of a size that lengths in millimetres cannot be meant for.
+
+    They would end as a field of zeros, or ask for terabytes.
+    """
+    sizes = []
+    for image, mask, side in zip(images, inside, ("fixed", "moving"), strict=True):
+        voxels = int(mask.sum())
+        sizes.append(size_mm(image.grid, voxels))
+        if settings.scale_to_brain and (sentence := of_a_brain(image.grid, voxels)):
+            raise InputError(f"{image.path or f'the {side} image'}: its foreground {sentence}")
+    names = [
+        str(image.path or f"the {side} image")
+        for image, side in zip(images, ("fixed", "moving"), strict=True)
+    ]
+    if max(sizes) > _ALIKE * min(sizes):
+        raise InputError(
+            f"{names[1]}: its foreground is about {sizes[1]:.3g} mm across (the cube root of its volume), "
+            f"that of {names[0]} {sizes[0]:.3g} mm; the spacing of one is probably wrong or in another unit: "
+            "correct its header"
+        )
+    spacing = settings.pyramid.velocity_spacing_mm[-1] * scale
+    fewest, most = _POINTS_ACROSS
+    if not fewest <= sizes[0] / spacing <= most:
+        wrong = "coarse" if sizes[0] < fewest * spacing else "fine"
+        raise InputError(
+            f"{names[0]}: its foreground is about {sizes[0]:.3g} mm across (the cube root of its volume), "
+            f"for which a velocity lattice of {spacing:.3g} mm is too {wrong} "
+            f"({fewest} to {most} points across are expected); correct the spacing in its header, or set "
+            "pyramid.velocity_spacing_mm and the other lengths for images of this size"
+        )
 
 
 def _from_fixed_frame(fixed: Grid, grid: Grid) -> FloatArray:

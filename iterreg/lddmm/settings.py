@@ -53,7 +53,8 @@ class Measure:
         lncc: local normalised cross-correlation; ssd: squared differences, for one contrast and scale.
     radius_mm
         Half width of lncc's box at each level, or one value for all; at least one voxel. *Raising* it makes
-        the measure smoother and less sensitive to fine detail.
+        the measure smoother and less sensitive to fine detail. Under a mask the boxes count whose centres
+        lie in it, so that voxels up to this far beyond it take part.
     epsilon
         Variance, relative to the image's own, that counts as flat.
     power

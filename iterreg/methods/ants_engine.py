@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,10 @@ from iterreg.io.itk import from_itk
 from iterreg.io.lps import geometry_of
 from iterreg.volume import Grid
 
-__all__ = ["Box", "ants_image", "compose_transforms", "run_program", "slices", "whole_box"]
+__all__ = ["Box", "Pixel", "ants_image", "compose_transforms", "run_program", "slices", "whole_box"]
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+Pixel = Literal["float", "double", "unsigned char"]
 
 
 def whole_box(grid: Grid) -> Box:
@@ -38,17 +39,28 @@ def slices(box: Box) -> tuple[slice, slice, slice]:
     return slice(a, b), slice(c, d), slice(e, f)
 
 
-def ants_image(array: NDArray[Any], grid: Grid, box: Box, pixel: str = "float") -> Any:
+def ants_image(array: NDArray[Any], grid: Grid, box: Box, pixel: Pixel = "float") -> Any:
+    """The part of an array that lies in a box, as an image of antspyx.
+
+    Parameters
+    ----------
+    array
+        (X, Y, Z) on `grid`.
+    pixel
+        What the program takes the memory for, of which it gets a bare pointer: antsRegistration reads images
+        in the precision it computes in, and masks as ``unsigned char``. Another type is not an error there
+        but other numbers.
+    """
     import ants
 
     geometry = geometry_of(grid, first=[low for low, _ in box])
     image = ants.from_numpy(
-        np.asarray(array[slices(box)], dtype=np.float32),
+        np.asarray(array[slices(box)], dtype=np.uint8 if pixel == "unsigned char" else np.float32),
         origin=tuple(geometry.origin.tolist()),
         spacing=tuple(geometry.spacing.tolist()),
         direction=geometry.direction,
     )
-    return image if pixel == "float" else image.clone(pixel)
+    return image.clone("double") if pixel == "double" else image
 
 
 def run_program(program: str, arguments: Sequence[str], folder: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from iterreg.field import DisplacementField
 from iterreg.volume import Grid, Volume
 
-__all__ = ["Cost", "Method", "Momentum", "Parameters", "Registration", "Task", "saves_momentum"]
+__all__ = ["Cost", "Method", "Momentum", "Parameters", "Registration", "Task", "refusal", "saves_momentum"]
 
 
 @dataclass(frozen=True)
@@ -166,3 +166,12 @@ class Method(Protocol):
 def saves_momentum(method: Method) -> bool:
     """Whether a method's registrations come with a momentum: it says so by an attribute of this name."""
     return bool(getattr(method, "saves_momentum", False))
+
+
+def refusal(method: Method, parameters: Parameters, fixed: Grid, moving: Grid) -> str:
+    """Why a method will not register images on these grids, as a sentence; empty where it will.
+
+    A method says so, before any voxel is read, by an optional ``refusal(parameters, fixed, moving)``.
+    """
+    ask = getattr(method, "refusal", None)
+    return str(ask(parameters, fixed, moving) or "") if ask is not None else ""

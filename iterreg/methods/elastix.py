@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iterreg.dataset.suitability import apart
 from iterreg.errors import EngineError, InputError
 from iterreg.field import DisplacementField
 from iterreg.io.lps import RAS_TO_LPS, geometry_of
@@ -22,7 +23,8 @@ from iterreg.methods.base import Cost, Parameters, Registration, Task
 from iterreg.methods.elastix_keys import effective_count, idle, notes
 from iterreg.methods.elastix_log import LogSummary, read_log
 from iterreg.methods.elastix_parameters import ParameterMap, first_value, per_resolution, read_parameter_map
-from iterreg.methods.itk_grid import perpendicular, upright
+from iterreg.methods.itk_grid import perpendicular, shear, upright
+from iterreg.methods.usable import named, refuse_unusable
 from iterreg.volume import Grid, Volume
 
 __all__ = ["FOREGROUND_MASK", "OVERRIDES", "Elastix"]
@@ -54,6 +56,14 @@ _PYRAMID_SECONDS = 1e-7
 _FIELD_SECONDS = 5e-7
 _IMPORT_BYTES = 860 * 2**20
 _BYTES_PER_VOXEL = 36
+
+_FEWEST_SLICES = 4
+"""Along each axis: ITK's Gaussians fail with fewer."""
+_FEWEST_CELLS = 2
+_MOST_CONTROL_POINTS = 2**27
+
+_NO_SAMPLES = ("No valid voxels", "samples map outside", "enough image samples", "mask is too small")
+"""elastix's words where a mask, or the moving image, left it no sample."""
 
 _LOG = "elastix.log"
 
@@ -109,6 +119,25 @@ class Elastix:
             cpu_seconds=round(seconds, 1),
         )
 
+    def refusal(self, parameters: Parameters, fixed: Grid, moving: Grid) -> str:
+        """See `iterreg.methods.base.refusal`: shear, too few slices, no common place, the control grid."""
+        for side, grid in (("fixed", fixed), ("moving", moving)):
+            if sentence := shear(grid):
+                return f"the {side} image cannot be registered: {sentence}"
+            if min(grid.shape) < _FEWEST_SLICES:
+                shape = " x ".join(map(str, grid.shape))
+                return (
+                    f"the {side} image has {shape} voxels, and elastix's pyramids need {_FEWEST_SLICES} "
+                    "along each axis; give a volume with more slices"
+                )
+        stages: Sequence[ParameterMap] = parameters.values["stages"]
+        if apart(fixed, moving) and not _brings_together(stages):
+            return (
+                "the moving image does not meet the fixed image anywhere in the world; put a stage before "
+                "that brings their centres together (affine+…), or correct the affine in a header"
+            )
+        return next(filter(None, (_control_points(stage, fixed) for stage in stages)), "")
+
     def environment(self, threads: int) -> Mapping[str, str]:
         """ITK's thread pool is sized by its variable alone: asking the filter for threads crashes it.
 
@@ -142,13 +171,16 @@ class Elastix:
         Raises
         ------
         InputError
-            If a grid is sheared: ITK images have perpendicular axes.
+            If an image or a mask says nothing, or the grids cannot be registered; see `refusal`.
         EngineError
             If elastix stops with an error or gives no usable field.
         """
         import itk
 
         _, elastix_type, _ = _classes(itk)
+        refuse_unusable(task, in_place=not _brings_together(parameters.values["stages"]))
+        if sentence := self.refusal(parameters, task.fixed.grid, task.moving.grid):
+            raise InputError(f"{named(task)}: {sentence}")
         asked, task = task, upright(perpendicular(task))
         stages, overrides = _held(parameters.values["stages"], task.seed)
         method = elastix_type.New()
@@ -170,7 +202,8 @@ class Elastix:
         try:
             method.Update()
         except RuntimeError as error:
-            raise EngineError(_complaint(_summary(task.scratch), str(error))) from error
+            complaint = _complaint(_summary(task.scratch), str(error))
+            raise EngineError(complaint + _erosion(task, stages, complaint)) from error
         summary = _summary(task.scratch)
         world = _world_displacements(itk, method, task)
         # Voxel displacements are the same in both worlds.
@@ -272,6 +305,33 @@ def _counts(stage: ParameterMap, key: str, default: int, levels: int) -> list[in
     return [effective_count(value, default) for value in values]
 
 
+def _brings_together(stages: Sequence[ParameterMap]) -> bool:
+    """Whether the first stage begins with the translation between the images' centres."""
+    return first_value(stages[0], "AutomaticTransformInitialization", "false") == "true"
+
+
+def _control_points(stage: ParameterMap, fixed: Grid) -> str:
+    """Why the control grid that a stage asks for cannot be meant for a fixed image; empty where it can."""
+    key = "FinalGridSpacingInPhysicalUnits"
+    if "BSpline" not in first_value(stage, "Transform", "") or key not in stage:
+        return ""
+    try:
+        spacing = np.array([float(value) for value in per_resolution(stage, key, "8", 3)])
+    except ValueError:
+        return ""  # elastix says what is wrong with it
+    extent = np.asarray(fixed.shape) * fixed.spacing
+    cells = extent / spacing
+    few = cells.max() < _FEWEST_CELLS
+    if not few and np.ceil(cells + 3).prod() <= _MOST_CONTROL_POINTS:
+        return ""
+    size = " x ".join(f"{length:.3g}" for length in extent)
+    return (
+        f"the fixed image measures {size} mm, for which control points {min(spacing):g} mm apart ({key}) are "
+        f"{'too far from each other to move anything' if few else 'more than memory can hold'}; the "
+        f"spacing in its header is probably wrong or in another unit: correct it, or set {key}"
+    )
+
+
 # -- masks ----------------------------------------------------------------------------------------
 
 
@@ -285,6 +345,30 @@ def _fixed_mask(task: Task, margin: float | None) -> tuple[Volume | None, str]:
     if mask is None:
         return None, "none: the fixed image has no empty background"
     return mask, f"the fixed image's voxels above 0 and {margin:g} mm around them"
+
+
+def _erosion(task: Task, stages: Sequence[ParameterMap], complaint: str) -> str:
+    """More about samples that elastix could not find, where it had shrunk a given mask itself."""
+    given = [
+        (side, mask)
+        for side, mask in (("Fixed", task.fixed_mask), ("Moving", task.moving_mask))
+        if mask is not None
+    ]
+    eroded = [
+        str(mask.path or f"the {side.lower()} mask")
+        for side, mask in given
+        if any(
+            first_value(stage, f"Erode{side}Mask", first_value(stage, "ErodeMask", "true")) != "false"
+            for stage in stages
+        )
+    ]
+    if not eroded or not any(words in complaint for words in _NO_SAMPLES):
+        return ""
+    return (
+        "; at each resolution elastix first takes from a mask's border, and from around every hole in it, "
+        f"about as many voxels as that resolution smooths: of {' and '.join(eroded)} too little may "
+        'be left. Add (ErodeMask "false") to the parameter file to use masks as they are'
+    )
 
 
 def _foreground(image: Volume, margin: float) -> Volume | None:

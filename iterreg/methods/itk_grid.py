@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from iterreg.dataset.suitability import is_sheared, nearest_orthogonal
 from iterreg.errors import InputError
 from iterreg.methods.base import Task
 from iterreg.volume import Grid, Volume
 
-__all__ = ["perpendicular", "upright"]
+__all__ = ["perpendicular", "shear", "upright"]
 
-_SHEAR = 1e-3
-"""Deviation of a direction from the nearest orthogonal one above which it is no rounding any more."""
 _OBLIQUE = 1e-3
 """Deviation of a direction from the world's axes above which a grid counts as oblique."""
 _ROUNDING = 1e-7
@@ -71,18 +70,22 @@ def upright(task: Task) -> Task:
 
 
 def _mended(volume: Volume, what: str) -> Volume:
-    spacing = np.asarray(volume.grid.spacing)
-    direction = volume.grid.affine[:3, :3] / spacing
-    left, _, right = np.linalg.svd(direction)
-    orthogonal = left @ right
-    deviation = np.abs(orthogonal - direction).max()
-    if deviation > _SHEAR:
-        raise InputError(
-            f"{volume.path or what}: its affine shears (the axes are not perpendicular), which ITK cannot "
-            "hold; resample it onto a grid with perpendicular axes first"
-        )
+    sentence = shear(volume.grid)
+    if sentence:
+        raise InputError(f"{volume.path or what}: {sentence}")
+    orthogonal, deviation = nearest_orthogonal(volume.grid)
     if deviation <= _ROUNDING:
         return volume
     affine = volume.grid.affine.copy()
-    affine[:3, :3] = orthogonal * spacing
+    affine[:3, :3] = orthogonal * np.asarray(volume.grid.spacing)
     return Volume(volume.array, Grid(volume.grid.shape, affine), volume.path)
+
+
+def shear(grid: Grid) -> str:
+    """Why ITK cannot hold a grid, as the end of a sentence; empty where it can."""
+    if not is_sheared(grid):
+        return ""
+    return (
+        "its affine shears (the axes are not perpendicular), which ITK cannot hold; "
+        "resample it onto a grid with perpendicular axes first, or use lddmm"
+    )

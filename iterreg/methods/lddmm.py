@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from iterreg.dataset.suitability import BRAIN_MM, apart, of_a_brain
 from iterreg.errors import InputError
 from iterreg.methods import presets
 from iterreg.methods.base import Cost, Parameters, Registration, Task
+from iterreg.methods.usable import named, refuse_unusable
 from iterreg.toml_parameters import from_mapping, plain, read_toml
-from iterreg.volume import Grid, Volume
+from iterreg.volume import Grid
 
 if TYPE_CHECKING:
     from iterreg.lddmm import Iteration, Result, Settings, TissueReport
@@ -76,6 +78,10 @@ class LDDMM:
         """A rough figure: all iterations are used, and the foreground fills the share that a brain does."""
         return _cost(_settings(parameters), fixed, moving)
 
+    def refusal(self, parameters: Parameters, fixed: Grid, moving: Grid) -> str:
+        """See `iterreg.methods.base.refusal`: one slice, no common place, far from a brain's size."""
+        return _refusal(_settings(parameters), fixed, moving)
+
     def environment(self, threads: int) -> Mapping[str, str]:
         return {
             "NUMBA_NUM_THREADS": str(threads),
@@ -104,14 +110,16 @@ class LDDMM:
         Raises
         ------
         InputError
-            If a mask is empty, an image is not finite, or the images do not meet in the world.
+            If an image or a mask says nothing, the images do not meet in the world, or their foreground has
+            not the size of a brain.
         """
         from iterreg.kernels.first_use import announced
         from iterreg.lddmm import register
 
-        for mask in (task.fixed_mask, task.moving_mask):
-            _refuse_empty(mask)
+        refuse_unusable(task)
         settings = _settings(parameters)
+        if sentence := _refusal(settings, task.fixed.grid, task.moving.grid):
+            raise InputError(f"{named(task)}: {sentence}")
         with announced(_say):
             result = register(
                 task.fixed,
@@ -133,9 +141,23 @@ def _settings(parameters: Parameters) -> Settings:
     return from_mapping(parameters.values, Settings, source=parameters.preset)
 
 
-def _refuse_empty(mask: Volume | None) -> None:
-    if mask is not None and not (mask.array > 0).any():
-        raise InputError(f"{mask.path or 'a mask'}: no voxel of the mask lies on the image; check it")
+def _refusal(settings: Settings, fixed: Grid, moving: Grid) -> str:
+    """What the grids alone tell; the size of the foreground is looked at when its voxels are read."""
+    for side, grid in (("fixed", fixed), ("moving", moving)):
+        if min(grid.shape) < 2:
+            shape = " x ".join(map(str, grid.shape))
+            return (
+                f"the {side} image has {shape} voxels, and LDDMM needs several along each axis; give a volume"
+            )
+        # A brain in its grid: no larger than that, and hardly smaller than a hundredth of it.
+        if settings.scale_to_brain and all(of_a_brain(grid, n) for n in (grid.size, grid.size // 100)):
+            return f"the {side} image {of_a_brain(grid, grid.size)}"
+    if apart(fixed, moving):
+        return (
+            "the moving image does not meet the fixed image anywhere in the world; correct the affine in "
+            "a header, or align them first"
+        )
+    return ""
 
 
 # -- what the log and the sidecar tell ----------------------------------------------------------------
@@ -219,7 +241,13 @@ def _cost(settings: Settings, fixed: Grid, moving: Grid) -> Cost:
     extent = np.asarray(fixed.shape) * fixed.spacing
     scale = 1.0
     if settings.scale_to_brain:
-        scale = float(np.clip((_BRAIN_SHARE * extent.prod()) ** (1 / 3) / _HUMAN_BRAIN_MM, 0.1, 1.2))
+        scale = float(
+            np.clip(
+                (_BRAIN_SHARE * extent.prod()) ** (1 / 3) / _HUMAN_BRAIN_MM,
+                BRAIN_MM[0] / _HUMAN_BRAIN_MM,
+                1.2,
+            )
+        )
     # The box of a brain is smaller than the grid, but nothing promises that.
     size = max(fixed.size, moving.size)
     pyramid = settings.pyramid

@@ -13,16 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from iterreg.dataset.suitability import apart
 from iterreg.errors import EngineError, InputError
 from iterreg.field import DisplacementField
 from iterreg.methods import presets
-from iterreg.methods.ants_engine import Box, ants_image, compose_transforms, run_program, slices
+from iterreg.methods.ants_engine import Box, ants_image, compose_transforms, run_program, whole_box
 from iterreg.methods.base import Cost, Parameters, Registration, Task
 from iterreg.methods.cropping import registered_boxes
-from iterreg.methods.itk_grid import perpendicular
+from iterreg.methods.itk_grid import perpendicular, shear
 from iterreg.methods.syn_settings import Metric, Settings, antsregistration_arguments
+from iterreg.methods.usable import named, refuse_unusable
 from iterreg.toml_parameters import from_mapping, plain, read_toml
 from iterreg.volume import Grid
 
@@ -37,6 +37,8 @@ _REGISTRATION_BYTES = 300
 _COMPOSITION_BYTES = 100
 _ENGINE_BYTES = 280 * 2**20
 _MEMORY_MARGIN = 1.08
+_LEAST_VOXELS = 4
+"""Along each axis of a level: ITK's Gaussians fail with fewer, and the border voxels do not move."""
 _BOX_OF_A_BRAIN = 0.8  # the share of the grid that is left by cropping, on skull-stripped MNI-sized volumes
 
 
@@ -81,6 +83,10 @@ class SyN:
         memory = _MEMORY_MARGIN * (_ENGINE_BYTES + max(registration, composition))
         return Cost(memory=int(memory), cpu_seconds=seconds)
 
+    def refusal(self, parameters: Parameters, fixed: Grid, moving: Grid) -> str:
+        """See `iterreg.methods.base.refusal`: sheared grids, too few voxels, no common place."""
+        return _refusal(_settings(parameters), (fixed, moving), (whole_box(fixed), whole_box(moving)))
+
     def environment(self, threads: int) -> Mapping[str, str]:
         return {
             "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads),
@@ -98,17 +104,22 @@ class SyN:
         Raises
         ------
         InputError
-            If an image's affine shears, an image or a mask is empty, or the images do not meet in the world.
+            If an image's affine shears or it has too few voxels, an image or a mask says nothing, or the
+            images do not meet in the world.
         EngineError
             If antsRegistration fails or does not write what it should.
         """
         from ants.internal import get_pointer_string
 
         settings = _settings(parameters)
+        in_place = settings.linear.initialization == "none"
+        refuse_unusable(task, masks=settings.use_masks, in_place=in_place)
         asked, task = task, perpendicular(task)
         fixed, moving = task.fixed.grid, task.moving.grid
-        _check(task, settings)
         boxes = registered_boxes(task, settings)
+        sentence = _refusal(settings, (fixed, moving), boxes)
+        if sentence:
+            raise InputError(f"{named(task)}: {sentence}")
         images = _ants_images(task, settings, boxes)
         pointers = {name: str(get_pointer_string(image)) for name, image in images.items()}
         prefix = task.scratch / "syn_"
@@ -149,23 +160,35 @@ def _seconds_per_voxel(metric: Metric, voxels: float) -> float:
     return 1e-6 * microseconds * (1 + 0.6 * min(1.0, voxels / 4e6))
 
 
-def _check(task: Task, settings: Settings) -> None:
-    """Refuse what antsRegistration takes without a word and answers with an undeformed field."""
-    for volume in (task.fixed, task.moving):
-        name = volume.path or "an image"
-        low, high = float(volume.array.min()), float(volume.array.max())
-        if not np.isfinite([low, high]).all():
-            raise InputError(f"{name}: holds NaN or infinite intensities; replace them before registration")
-        if low == high:
-            raise InputError(f"{name}: every voxel is {low:g}, there is nothing to register")
-    if settings.linear.initialization == "none":
-        fixed, moving = task.fixed.grid, task.moving.grid
-        mapped = fixed.world_to_voxel(moving.voxel_to_world(moving.corners))
-        if (mapped.max(axis=0) < 0).any() or (mapped.min(axis=0) > np.asarray(fixed.shape) - 1).any():
-            raise InputError(
-                f"{task.moving.path or 'the moving image'}: does not meet the fixed image anywhere in the "
-                'world; set linear.initialization = "center_of_mass", or correct the affine in its header'
+def _refusal(settings: Settings, grids: tuple[Grid, Grid], boxes: tuple[Box, Box]) -> str:
+    """Why antsRegistration would fail, or answer with an undeformed field; empty where it would not."""
+    # Levels are shrunk from the fixed image; the moving one is only smoothed.
+    shrink = _finest_shrink_factor(settings)
+    for side, grid, box, factor in zip(("fixed", "moving"), grids, boxes, (shrink, 1), strict=True):
+        if sentence := shear(grid):
+            return f"the {side} image cannot be registered: {sentence}"
+        lengths = [high - low for low, high in box]
+        if min(lengths) < _LEAST_VOXELS * factor:
+            shrunk = f" after shrinking by {factor}" if factor > 1 else ""
+            return (
+                f"the {side} image has {' x '.join(map(str, lengths))} voxels to register, and SyN needs "
+                f"{_LEAST_VOXELS} along each axis{shrunk}; "
+                f"{'set a smaller last shrink factor, or ' if factor > 1 else ''}give a volume with more "
+                "slices"
             )
+    if settings.linear.initialization == "none" and apart(*grids):
+        return (
+            "the moving image does not meet the fixed image anywhere in the world; "
+            'set linear.initialization = "center_of_mass", or correct the affine in a header'
+        )
+    return ""
+
+
+def _finest_shrink_factor(settings: Settings) -> int:
+    """Of the levels that are iterated; 1 where none is."""
+    pyramid = settings.pyramid
+    used = [f for n, f in zip(pyramid.iterations, pyramid.shrink_factors, strict=True) if n > 0]
+    return min(used, default=1)
 
 
 def _ants_images(task: Task, settings: Settings, boxes: tuple[Box, Box]) -> dict[str, Any]:
@@ -180,14 +203,7 @@ def _ants_images(task: Task, settings: Settings, boxes: tuple[Box, Box]) -> dict
     for (name, mask), grid, box in zip(masks.items(), grids, boxes, strict=True):
         if mask is None or not settings.use_masks:
             continue
-        if mask.grid.shape != grid.shape:
-            raise InputError(
-                f"{mask.path or 'a mask'}: shape {mask.grid.shape} is not its image's {grid.shape}"
-            )
-        filled = mask.array > 0
-        if not filled[slices(box)].any():
-            raise InputError(f"{mask.path or 'a mask'}: no voxel of the mask lies on the image; check it")
-        images[name] = ants_image(filled, grid, box, pixel)
+        images[name] = ants_image(mask.array > 0, grid, box, "unsigned char")
     return images
 
 

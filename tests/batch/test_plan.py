@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -405,3 +406,66 @@ def test_20000_jobs_cost_ten_times_as_much(tmp_path: Path) -> None:
     small = cpu_seconds_of_planning(tmp_path / "small", 2000)
     large = cpu_seconds_of_planning(tmp_path / "large", 20_000)
     assert large < 30 * max(small, 0.3)
+
+
+# -- what engines refuse ------------------------------------------------------------------------------
+
+
+def odd_pair(folder: Path, shape: tuple[int, int, int], fixed: Any, moving: Any) -> Dataset:
+    scans = []
+    for name, affine in (("f", fixed), ("m", moving)):
+        array = np.random.default_rng(1).random(shape).astype(np.float32)
+        nib.save(nib.Nifti1Image(array, affine), folder / f"{name}.nii.gz")
+        scans.append(Scan(folder / f"{name}.nii.gz", name))
+    return Dataset("odd", (Pair(scans[0], scans[1]),), folder)
+
+
+SHEARED = np.eye(4) + 0.2 * np.eye(4, k=1) * [[1], [0], [0], [0]]
+AWAY = np.eye(4) + 90 * np.eye(4, k=3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fixed", "moving", "refusals"),
+    [
+        ((20, 20, 1), np.eye(4), np.eye(4), {"syn": "voxels", "elastix": "voxels", "lddmm": "voxels"}),
+        ((20, 20, 20), np.eye(4), SHEARED, {"syn": "shears", "elastix": "shears", "lddmm": ""}),
+        (
+            (20, 20, 20), np.eye(4), AWAY,
+            {
+                "syn": "does not meet", "syn:affine": "", "elastix": "does not meet",
+                "elastix:affine+bspline-fast": "", "lddmm": "does not meet",
+            },
+        ),
+        ((20, 20, 6), np.eye(4), np.eye(4), {"syn:cheap": "shrinking by 2", "syn:lumir24-script-today": ""}),
+        (
+            (20, 20, 20), np.diag([1e-3, 1e-3, 1e-3, 1]), np.diag([1e-3, 1e-3, 1e-3, 1]),
+            {"lddmm": "is about 0.02 mm across", "elastix": "too far from each other", "syn": ""},
+        ),
+        (
+            (20, 20, 20), np.diag([1e3, 1e3, 1e3, 1]), np.diag([1e3, 1e3, 1e3, 1]),
+            {"lddmm": "is about 2e+04 mm across", "elastix": "more than memory can hold", "syn": ""},
+        ),
+    ],
+)  # fmt: skip
+def test_what_an_engine_will_refuse_is_refused_before(
+    tmp_path: Path, folder: RunFolder, shape: Any, fixed: Any, moving: Any, refusals: Mapping[str, str]
+) -> None:
+    """By the headers alone, method by method."""
+    dataset = odd_pair(tmp_path, shape, fixed, moving)
+    for method, words in refusals.items():
+        (planned,) = make_plan(dataset, [parse_arm(method)], folder, Settings()).jobs
+        assert planned.state == ("refused" if words else "new"), method
+        assert words in planned.why
+        if words:
+            assert planned.why.startswith(f"{tmp_path}/f.nii.gz <- {tmp_path}/m.nii.gz: ")
+
+
+def test_a_mask_on_another_grid_is_refused_before(tmp_path: Path, folder: RunFolder) -> None:
+    dataset = odd_pair(tmp_path, (20, 20, 20), np.eye(4), np.eye(4))
+    nib.save(nib.Nifti1Image(np.ones((20, 20, 20), np.uint8), AWAY), tmp_path / "mask.nii.gz")
+    (pair,) = dataset.pairs
+    masked = replace(pair, fixed=replace(pair.fixed, mask=tmp_path / "mask.nii.gz"))
+    for masks, state in (("fixed", "refused"), ("moving", "new"), ("none", "new")):
+        plan = make_plan(replace(dataset, pairs=(masked,)), [arm()], folder, Settings(masks=masks))
+        assert states(plan) == [state]
+        assert ("mask.nii.gz: lies on another grid" in plan.jobs[0].why) == (state == "refused")

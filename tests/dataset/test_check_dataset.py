@@ -106,6 +106,105 @@ def test_a_finding_is_one_sentence() -> None:
     assert str(Finding("note", None, None, "is odd", "see", "k")) == "is odd; see"
 
 
+# -- what engines refuse -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_images(make: Maker, tmp_path: Path) -> Callable[..., Dataset]:
+    """A pair of images made from arrays and affines."""
+
+    def pair_of(fixed: tuple[Any, Any], moving: tuple[Any, Any] | None = None) -> Dataset:
+        files = [make(f"{name}.nii", *one) for name, one in (("f", fixed), ("m", moving or fixed))]
+        return Dataset("two", (Pair(Scan(files[0], "1"), Scan(files[1], "2")),), tmp_path)
+
+    return pair_of
+
+
+def brain(shape: tuple[int, int, int], low: int = 1, high: int = -1) -> NDArray[np.float32]:
+    array = np.zeros(shape, np.float32)
+    inner = (slice(low, high if high > 0 else None),) + (slice(1, -1),) * 2
+    array[inner] = np.random.default_rng(1).uniform(50, 255, array[inner].shape)
+    return array
+
+
+def moved(x: float) -> NDArray[np.float64]:
+    affine = np.eye(4)
+    affine[0, 3] = x
+    return affine
+
+
+def kinds(findings: tuple[Finding, ...]) -> set[tuple[str, str]]:
+    return {(finding.severity, finding.kind) for finding in findings}
+
+
+@pytest.mark.parametrize("read_voxels", [True, False])
+def test_slices_are_no_volumes(two_images: Callable[..., Dataset], read_voxels: bool) -> None:
+    noise = np.random.default_rng(0).random((20, 20, 1)).astype(np.float32)
+    findings = check(two_images((noise, np.diag([1, 1, 8, 1]))), read_voxels=read_voxels)
+    assert kinds(findings) == {("error", "too few slices")}
+    assert "has 20x20x1 voxels" in str(findings[0])
+
+
+@pytest.mark.parametrize("read_voxels", [True, False])
+def test_sheared_affines(two_images: Callable[..., Dataset], read_voxels: bool) -> None:
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.1
+    findings = check(two_images((brain((12, 12, 12)), sheared)), read_voxels=read_voxels)
+    assert kinds(findings) == {("error", "sheared affine")}
+    rounded = np.eye(4)
+    rounded[0, 1] = 1e-5
+    assert check(two_images((brain((12, 12, 12)), rounded)), read_voxels=read_voxels) == ()
+
+
+@pytest.mark.parametrize("read_voxels", [True, False])
+def test_images_that_do_not_meet(two_images: Callable[..., Dataset], read_voxels: bool) -> None:
+    image = brain((12, 12, 12))
+    findings = check(two_images((image, np.eye(4)), (image, moved(12))), read_voxels=read_voxels)
+    assert ("error", "images apart") in kinds(findings)
+    assert ("error", "images apart") not in kinds(check(two_images((image, np.eye(4)), (image, moved(8)))))
+
+
+def test_brains_that_do_not_meet(two_images: Callable[..., Dataset]) -> None:
+    """Their grids do: only the voxels tell."""
+    left, right = brain((30, 12, 12), 1, 10), brain((30, 12, 12), 20, 29)
+    found = check(two_images((left, np.eye(4)), (right, np.eye(4))))
+    assert kinds(found) == {("error", "brains apart")}
+    assert check(two_images((left, np.eye(4)), (right, moved(-15))), refused_by_engines="note") != ()
+    assert kinds(check(two_images((left, np.eye(4)), (right, moved(-15))))) == {
+        ("note", "two grids in a pair")
+    }
+    assert check(two_images((left, np.eye(4)), (right, np.eye(4))), read_voxels=False) == ()
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1e-3, "0.0"), (1.0, ""), (1e3, "e+04")])
+def test_brains_of_another_unit(two_images: Callable[..., Dataset], scale: float, size: str) -> None:
+    affine = np.diag([scale, scale, scale, 1])
+    findings = check(two_images((brain((16, 16, 16)), affine)))
+    assert kinds(findings) == ({("error", "not of a brain's size")} if size else set())
+    if size:
+        assert size in findings[0].what
+        assert f"its spacing of {scale:.3g} x {scale:.3g} x {scale:.3g} mm" in findings[0].do
+
+
+def test_run_leaves_it_to_the_plan_what_an_engine_refuses(two_images: Callable[..., Dataset]) -> None:
+    image = brain((12, 12, 12))
+    pair = two_images((image, np.eye(4)), (image, moved(50)))
+    assert ("note", "images apart") in kinds(check(pair, refused_by_engines="note"))
+
+
+def test_a_mask_beside_what_the_image_shows(sound: Dataset, make: Maker) -> None:
+    array = voxels(0)
+    array[3:] = 0
+    array[:, -2:] = array[:, :1] = array[..., -1:] = array[..., :1] = 0
+    image = make("images/X_0000_0000.nii.gz", array)
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[5, 3, 3] = 1
+    make("masks/X_0000_0000.nii.gz", mask)
+    (found,) = [finding for finding in check(sound) if finding.kind == "mask beside the image"]
+    assert found.severity == "error"
+    assert image.name in found.what
+
+
 # -- forms of files that are fine ----------------------------------------------------------------
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from iterreg.lddmm.pyramid import Region, foreground, image_levels
-from iterreg.volume import Grid, Volume
+from iterreg.lddmm.pyramid import Region, image_levels
+from iterreg.volume import Grid, foreground
 
 Array = np.ndarray
 
@@ -78,6 +78,6 @@ def test_foreground_is_what_differs_from_the_corners() -> None:
     array = np.full((9, 9, 9), 5.0, np.float32)
     array[2:5, 3:6, 4:8] = 0
     array[0, 0, 0] = 80  # one corner may hold something
-    found = foreground(Volume(array, Grid((9, 9, 9))))
+    found = foreground(array)
     np.testing.assert_array_equal(found, array != 5)
-    assert foreground(Volume(np.zeros((9, 9, 9), np.float32), Grid((9, 9, 9)))).all()
+    assert foreground(np.zeros((9, 9, 9), np.float32)).all()

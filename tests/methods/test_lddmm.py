@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -301,12 +301,139 @@ def test_masks_confine_the_similarity(done: Done, tmp_path: Path) -> None:
     assert moves(masked, far) < 0.4 * moves(done.field(), far)
 
 
-def test_an_empty_mask_is_refused(tmp_path: Path) -> None:
+HALVES = """\
+energy_weight = 0.2
+scale_to_brain = false
+margin_mm = 4.0
+padding_mm = 5.0
+[pyramid]
+image_spacing_mm = [2.0, 1.0]
+velocity_spacing_mm = [2.0, 2.0]
+iterations = [15, 15]
+[similarity]
+name = "NAME"
+radius_mm = [3.0]
+middle_weight = [TISSUES]
+[kernel]
+name = "gaussians"
+sigmas_mm = [2.0, 1.5]
+weights = [0.5, 0.5]
+"""
+
+
+@pytest.fixture
+def register(tmp_path: Path) -> Callable[..., DisplacementField]:
+    """Register the halves of a parted pair, or the like, under masks."""
+
+    def run(pair: Any, name: str = "ssd", tissues: float = 0.0, **masks: Volume) -> DisplacementField:
+        path = tmp_path / "halves.toml"
+        path.write_text(HALVES.replace("NAME", name).replace("TISSUES", str(tissues)))
+        task = Task(pair.fixed, pair.moving, scratch=tmp_path, **masks)
+        return LDDMM().register(task, LDDMM().parameters(str(path))).field
+
+    return run
+
+
+def assert_lives_in_the_half(field: DisplacementField, pair: Any, side: int, depth: int = 3) -> None:
+    assert pair.error(field, side) < 0.95
+    assert pair.error(field, 1 - side, depth) > 1.5
+    assert pair.moves(field, 1 - side, depth) < 0.5
+
+
+@pytest.mark.parametrize("role", ["fixed_mask", "moving_mask"])
+def test_the_field_lives_where_the_mask_is(
+    register: Callable[..., DisplacementField], half: tuple[Any, int], role: str
+) -> None:
+    pair, side = half
+    assert_lives_in_the_half(register(pair, **{role: pair.half(side)}), pair, side)
+
+
+@pytest.mark.parametrize("tissues", [0.0, pytest.param(2.0, marks=pytest.mark.slow)])
+def test_correlation_looks_past_a_mask_by_its_boxes_at_most(
+    register: Callable[..., DisplacementField], parted: Any, tissues: float
+) -> None:
+    """A box counts where its centre lies in the mask: it sees three voxels further, and pushes there."""
+    for role, side in (("fixed_mask", 0), ("moving_mask", 1)):
+        field = register(parted, "lncc", tissues, **{role: parted.half(side)})
+        assert_lives_in_the_half(field, parted, side, depth=6)
+
+
+def test_a_mask_of_ones_changes_next_to_nothing(
+    register: Callable[..., DisplacementField], parted: Any
+) -> None:
+    field = register(parted).vectors
+    for role in ("fixed_mask", "moving_mask"):
+        np.testing.assert_allclose(register(parted, **{role: parted.all_ones}).vectors, field, atol=0.02)
+
+
+def test_a_hole_is_not_looked_into(register: Callable[..., DisplacementField], with_a_core: Any) -> None:
+    assert with_a_core.core_moves(register(with_a_core)) > 1.0
+    for role in ("fixed_mask", "moving_mask"):
+        assert abs(with_a_core.core_moves(register(with_a_core, **{role: with_a_core.hole}))) < 0.4
+
+
+def test_unusable_masks_are_refused(tmp_path: Path) -> None:
     trial = make_trial()
     empty = Volume(np.zeros(trial.fixed.grid.shape, np.int32), trial.fixed.grid, Path("mask.nii"))
     task = Task(trial.fixed, trial.moving, scratch=tmp_path, fixed_mask=empty)
     with pytest.raises(InputError, match=r"mask\.nii: no voxel of the mask"):
         LDDMM().register(task, LDDMM().parameters(None))
+    beside = np.zeros(trial.fixed.grid.shape, np.int32)
+    beside[0, 0, 0] = beside[-1, 0, 0] = 1
+    task = replace(task, fixed_mask=Volume(beside, trial.fixed.grid, Path("mask.nii")))
+    with pytest.raises(InputError, match=r"mask\.nii: the fixed image is 0 everywhere under the mask"):
+        LDDMM().register(task, LDDMM().parameters(None))
+
+
+def other_unit(volume: Volume, factor: float) -> Volume:
+    return Volume(
+        volume.array,
+        Grid(volume.grid.shape, np.diag([factor, factor, factor, 1]) @ volume.grid.affine),
+        Path("other.nii"),
+    )
+
+
+@pytest.mark.parametrize(("factor", "size"), [(0.005, r"0\.33"), (1000, r"6\.6e\+04")])
+def test_a_brain_of_another_unit_is_refused(tmp_path: Path, factor: float, size: str) -> None:
+    """It gave zeros with `ok`, or asked for 50 TB."""
+    trial = make_trial(oblique=False)
+    fixed, moving = other_unit(trial.fixed, factor), other_unit(trial.moving, factor)
+    with pytest.raises(InputError, match=rf"other\.nii.* is about {size} mm across.*2 to 500 mm; .*header"):
+        LDDMM().register(Task(fixed, moving, tmp_path), LDDMM().parameters("fast"))
+
+
+def test_images_of_two_units_are_refused(tmp_path: Path) -> None:
+    trial = make_trial(oblique=False)
+    centred = np.eye(4)
+    centred[:3, 3] = -np.array([12.0, -7.0, 30.0])
+    fixed, moving = (
+        Volume(one.array, Grid(one.grid.shape, centred @ one.grid.affine))
+        for one in (trial.fixed, trial.moving)
+    )
+    with pytest.raises(
+        InputError, match=r"other\.nii: its foreground is about 4\.15 mm across.*the fixed image 41\.5 mm"
+    ):
+        LDDMM().register(Task(fixed, other_unit(moving, 0.1), tmp_path), LDDMM().parameters("fast"))
+
+
+def test_lengths_that_fit_no_brain_are_refused(tmp_path: Path) -> None:
+    trial = make_trial(oblique=False)
+    path = tmp_path / "mine.toml"
+    path.write_text(QUICK)
+    for factor, word in ((0.2, "coarse"), (1000, "fine")):
+        fixed, moving = other_unit(trial.fixed, factor), other_unit(trial.moving, factor)
+        with pytest.raises(InputError, match=rf"a velocity lattice of 4 mm is too {word}"):
+            LDDMM().register(Task(fixed, moving, tmp_path), LDDMM().parameters(str(path)))
+
+
+@pytest.mark.slow
+def test_a_mouse_s_brain_is_registered(tmp_path: Path) -> None:
+    """Lengths follow the brain's size: 8 mm across here, where a human one has 118."""
+    trial = make_trial(oblique=False)
+    fixed, moving = other_unit(trial.fixed, 0.25), other_unit(trial.moving, 0.25)
+    field = LDDMM().register(Task(fixed, moving, tmp_path), LDDMM().parameters("fast")).field
+    small = replace(trial, fixed=fixed, moving=moving)
+    assert small.error(field) < 0.5 * small.error(DisplacementField.identity(fixed.grid, moving.grid))
 
 
 @pytest.mark.slow
