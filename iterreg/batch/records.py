@@ -15,7 +15,7 @@ from iterreg.batch.arms import Job, versions
 from iterreg.batch.plan import Plan, PlannedJob
 from iterreg.batch.runfolder import RunFolder
 from iterreg.errors import InputError
-from iterreg.jobs.atomic import write_bytes, write_json, write_text
+from iterreg.jobs.atomic import write_bytes, write_text
 from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome, Report
 from iterreg.jobs.resources import available_cores
@@ -49,6 +49,8 @@ def record_request(plan: Plan, folder: RunFolder, *, command: str) -> None:
                 kept.mkdir(parents=True, exist_ok=True)
                 for path in arm.parameters.files:
                     write_bytes(kept / path.name, path.read_bytes())
+    except TimeoutError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; end that process, or run again") from error
     except OSError as error:
         raise InputError(
             f"{error.filename or folder.path}: cannot be written ({error.strerror}); "
@@ -115,7 +117,7 @@ def write_job_record(
     Raises
     ------
     OSError
-        If the run folder cannot be written.
+        If the run folder cannot be written; FileNotFoundError also where another owner has taken over.
     """
     job, report = planned.job, attempts[-1]
     ok = report.outcome is Outcome.OK
@@ -144,11 +146,7 @@ def write_job_record(
         "host": platform.node(),
         **{key: facts[key] for key in ("field", "inverse", "momentum", "folding", "seconds") if key in facts},
     }
-    if ok:
-        planned.folder.finish(_sidecar(job, status, facts, digests or FileDigests()))
-    else:
-        planned.folder.discard()
-    write_json(planned.folder.status, status)
+    planned.folder.finish(status, _sidecar(job, status, facts, digests or FileDigests()) if ok else None)
     return status
 
 

@@ -15,7 +15,8 @@
         jobs/FIX_MOV/status.json    how it ended, the only proof that a job is done
         jobs/FIX_MOV/log.txt        what the engine printed
         jobs/FIX_MOV/claim-0001     who is working on it now
-        jobs/FIX_MOV/unfinished/    what the job has written so far; moved to its place when it is verified
+        jobs/FIX_MOV/unfinished-…/  what the job has written so far, named after its claim; moved to its
+                                    place when it is verified
       .lock/                        held for a moment by a process that writes run.json or results.csv
 
 Every job has a folder of its own, so that several processes and hosts can work on one run at once.
@@ -24,9 +25,10 @@ Every job has a folder of its own, so that several processes and hosts can work 
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,10 +50,17 @@ class JobFolder:
     ----------
     arm, pair
         Names of the arm's folder and of the pair (``FIX_MOV``).
+    claim
+        Name of the claim by which this process works on it; only `fence`, `begin` and `finish` need one.
+
+    An owner that was suspended may wake up after another process has taken its job over. So every change is a
+    rename into or out of a folder that bears the claim's name: the new owner takes that folder away first
+    (`fence`), and whatever the old one still tries fails (FileNotFoundError).
     """
 
     arm: ArmFolder
     pair: str
+    claim: str = ""
 
     @property
     def folder(self) -> Path:
@@ -92,40 +101,72 @@ class JobFolder:
     @property
     def unfinished(self) -> Path:
         """Where the job writes; what it leaves there counts for nothing."""
-        return self.folder / "unfinished"
+        return self.folder / f"unfinished-{self.claim}"
 
     def draft(self, target: Path) -> Path:
         """Where the job writes a file of its own until that is verified and moved to `target`."""
         folder = self.unfinished / "inverse" if target == self.inverse else self.unfinished
         return folder / target.name
 
-    def begin(self) -> None:
-        """Make room for a new attempt, by the holder of the claim.
+    def fence(self) -> None:
+        """Take the folders of all earlier owners away, and what killed processes left; make one's own.
 
-        The status goes first: from here on nothing claims that the job is done. Then what it proved,
-        so that a field in its place always belongs to the status beside it, and what a killed process left.
+        Only a status that is read after this tells whether the job is done: from here on nobody else ends it.
         """
-        for path in (self.status, self.sidecar, self.field, self.inverse, self.momentum):
-            path.unlink(missing_ok=True)
+        (self.unfinished / "inverse").mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob("unfinished*"):
+            if path != self.unfinished:
+                with suppress(FileNotFoundError):
+                    path.rename(self.folder / f".discarded-{secrets.token_hex(4)}")
+        for path in self.folder.glob(".discarded-*"):
+            shutil.rmtree(path, ignore_errors=True)
         for pattern in (".*.partial.*", ".clock-*"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
-        self.discard()
-        (self.unfinished / "inverse").mkdir(parents=True)
+
+    def begin(self) -> None:
+        """Make room for an attempt.
+
+        The status goes first: from here on nothing claims that the job is done. Then what it proved,
+        so that a field in its place always belongs to the status beside it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If another owner has fenced this one off.
+        """
+        for path in (self.status, self.sidecar, self.field, self.inverse, self.momentum):
+            if path.exists():
+                path.replace(self.unfinished / "old")
+        for path in self.unfinished.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        (self.unfinished / "inverse").mkdir()
 
     def discard(self) -> None:
-        """Remove what an attempt has written so far."""
-        if self.unfinished.exists():
-            shutil.rmtree(self.unfinished)
+        """Remove what this owner has written so far."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
 
-    def finish(self, sidecar: Mapping[str, Any]) -> None:
-        """Move a verified field, what was asked for beside it, and its sidecar to their places."""
-        write_json(self.unfinished / self.sidecar.name, sidecar)
-        for target in (self.inverse, self.momentum, self.sidecar, self.field):
-            source = self.draft(target)
-            if source.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                move(source, target)
+    def finish(self, status: Mapping[str, Any], sidecar: Mapping[str, Any] | None) -> None:
+        """Put an end in its place: a verified field with its sidecar and what was asked for beside it, if it
+        ended well, and then the status that proves it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If another owner has fenced this one off.
+        """
+        if sidecar is not None:
+            write_json(self.draft(self.sidecar), sidecar)
+            for target in (self.inverse, self.momentum, self.sidecar, self.field):
+                source = self.draft(target)
+                if source.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    move(source, target)
+        write_json(self.draft(self.status), status)
+        move(self.draft(self.status), self.status)
         self.discard()
 
     def read_status(self) -> dict[str, Any] | None:
@@ -199,7 +240,11 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keep other processes from writing what all of them share: run.json, results.csv, inputs.json.
 
-        A holder that does not let go for a minute is not waited for: each file is still written whole.
+        Raises
+        ------
+        OSError
+            If it cannot be had: another process does not let go of it for a minute, or the folder cannot be
+            written.
         """
         with hold(self.path / ".lock"):
             for path in self.path.glob(".*.partial.*"):

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from iterreg.errors import InputError
-from iterreg.jobs.claims import place, process_start
+from iterreg.jobs.claims import place
 from iterreg.jobs.hashing import digest
+from iterreg.jobs.resources import process_start
 
 __all__ = ["Scratch"]
 

@@ -10,10 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-__all__ = ["Progress", "format_seconds"]
+__all__ = ["Progress", "counted", "format_seconds"]
 
 _BEAT_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 300.0
+
+
+def counted(number: int, what: str) -> str:
+    """``1 job``, ``2 jobs``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def format_seconds(seconds: float) -> str:
@@ -77,6 +82,11 @@ class Progress:
         """A job has started."""
         with self._lock:
             self._running[kind, job] = time.monotonic()
+
+    def leave(self, job: str, kind: str) -> None:
+        """A job runs here no longer, but has not ended."""
+        with self._lock:
+            self._running.pop((kind, job), None)
 
     def end(self, job: str, kind: str, message: str, *, measured: float | None = None) -> None:
         """A job has ended; `measured` wall seconds teach the forecast of its kind."""

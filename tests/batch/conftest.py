@@ -386,6 +386,7 @@ class Lab:
             ".clock-",
             "claim-",
             "unfinished",
+            ".discarded-",
             "iterreg-scratch",
             "dropped",
             "native_temporary",

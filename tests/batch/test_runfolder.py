@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from iterreg.batch import runfolder
 from iterreg.batch.runfolder import JobFolder, RunFolder
 from iterreg.batch.scratch import Scratch
 from iterreg.errors import InputError
-from iterreg.jobs.claims import place, process_start
+from iterreg.jobs.claims import place
 from iterreg.jobs.hashing import digest
+from iterreg.jobs.resources import process_start
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> JobFolder:
     """A job that was done once, and whose next attempt was killed in the middle of everything."""
-    made = RunFolder(tmp_path / "run").arm("syn").job("1_2")
+    made = replace(RunFolder(tmp_path / "run").arm("syn").job("1_2"), claim="0001-aa")
     files = (made.status, made.log, made.field, made.sidecar, made.inverse, made.momentum)
-    for path in (*files, made.unfinished / "x"):
+    for path in (*files, made.folder / "unfinished-0001-bb" / "x", made.folder / "unfinished" / "x"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("old")
     (made.folder / ".1234.partial.status.json").write_text("half")
@@ -35,8 +38,10 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_new_attempt_begins_with_nothing_that_claims_to_be_done(job: JobFolder) -> None:
+    job.fence()
+    assert names(job.folder) == ["claim-0001", "log.txt", "status.json", "unfinished-0001-aa"]
     job.begin()
-    assert names(job.folder) == ["claim-0001", "log.txt", "unfinished"]
+    assert names(job.folder) == ["claim-0001", "log.txt", "unfinished-0001-aa"]
     assert names(job.unfinished) == ["inverse"]
     assert names(job.arm.fields) == names(job.inverse.parent) == names(job.momentum.parent) == []
 
@@ -44,18 +49,20 @@ def test_a_new_attempt_begins_with_nothing_that_claims_to_be_done(job: JobFolder
 def test_the_status_goes_first(job: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between any two removals, a status never stands beside a field that it does not describe."""
     gone: list[str] = []
-    unlink = Path.unlink
+    replace = Path.replace
 
-    def see(self: Path, missing_ok: bool = False) -> None:
+    def see(self: Path, target: Path) -> Path:
         gone.append(self.name)
-        unlink(self, missing_ok=missing_ok)
+        return replace(self, target)
 
-    monkeypatch.setattr(Path, "unlink", see)
+    job.fence()
+    monkeypatch.setattr(Path, "replace", see)
     job.begin()
     assert gone[0] == "status.json"
 
 
 def test_finish_moves_all_and_the_field_last(job: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.fence()
     job.begin()
     for kind in ("field", "inverse", "momentum"):
         job.draft(getattr(job, kind)).write_text(kind)
@@ -63,18 +70,69 @@ def test_finish_moves_all_and_the_field_last(job: JobFolder, monkeypatch: pytest
     replace = Path.replace
 
     def see(self: Path, target: Path) -> Path:
-        if "unfinished" not in target.parts:
+        if "unfinished" not in target.parent.name:
             moved.append(f"{target.parent.name}/{target.name}")
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", see)
-    job.finish({"outcome": "ok"})
+    job.finish({"outcome": "ok", "reason": ""}, {"outcome": "ok"})
     assert moved[:2] == ["inverse/disp_1_2.nii.gz", "momentum/1_2.npz"]
-    assert moved[2:] == ["fields/disp_1_2.json", "fields/disp_1_2.nii.gz"]
+    assert moved[2:] == ["fields/disp_1_2.json", "fields/disp_1_2.nii.gz", "1_2/status.json"]
     for kind in ("field", "inverse", "momentum"):
         assert getattr(job, kind).read_text() == kind
     assert json.loads(job.sidecar.read_text()) == {"outcome": "ok"}
-    assert names(job.folder) == ["claim-0001", "log.txt"]
+    assert json.loads(job.status.read_text()) == {"outcome": "ok", "reason": ""}
+    assert names(job.folder) == ["claim-0001", "log.txt", "status.json"]
+
+
+@pytest.mark.parametrize("moment", ["begin", "begin again", "finish", "fail"])
+def test_an_owner_that_was_fenced_off_changes_nothing(job: JobFolder, moment: str) -> None:
+    """It was suspended just before; meanwhile another one has taken the job over and ended it."""
+    job.fence()
+    if moment != "begin":
+        job.begin()
+        job.draft(job.field).write_text("first")
+    second = replace(job, claim="0002-cc")
+    second.fence()
+    second.begin()
+    for kind in ("field", "inverse", "momentum"):
+        second.draft(getattr(second, kind)).write_text("second")
+    second.finish({"outcome": "ok", "by": "second"}, {"by": "second"})
+    status: dict[str, str] = {"outcome": "ok", "by": "first"}
+    with pytest.raises(FileNotFoundError):
+        job.begin() if moment.startswith("begin") else job.finish(
+            status, status if moment == "finish" else None
+        )
+    for path in (job.field, job.inverse, job.momentum):
+        assert path.read_text() == "second"
+    for path in (job.status, job.sidecar):
+        assert json.loads(path.read_text())["by"] == "second"
+    job.discard()
+    assert names(job.folder) == ["claim-0001", "log.txt", "status.json"]
+
+
+def test_an_owner_that_is_fenced_off_halfway_leaves_nothing_of_its_own(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.fence()
+    job.begin()
+    for kind in ("field", "inverse", "momentum"):
+        job.draft(getattr(job, kind)).write_text("first")
+    second = replace(job, claim="0002-cc")
+    write = runfolder.write_json
+
+    def overrule(path: Path, value: object) -> None:
+        if path.name == "status.json":  # the field is in its place, its status not yet
+            second.fence()
+        write(path, value)
+
+    monkeypatch.setattr(runfolder, "write_json", overrule)
+    with pytest.raises(FileNotFoundError):
+        job.finish({"outcome": "ok"}, {})
+    assert job.field.exists()
+    assert not job.status.exists()  # so the second does not take it for done
+    second.begin()
+    assert names(job.arm.fields) == names(job.inverse.parent) == names(job.momentum.parent) == []
 
 
 def test_a_run_that_was_killed_before_its_record_is_still_a_run_folder(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from iterreg.jobs import supervise as module
+from iterreg.jobs.admission import Admission
 from iterreg.jobs.forkserver import ForkServer, ServerError
 from iterreg.jobs.outcome import Outcome, Report
 from iterreg.jobs.resources import children_of
@@ -174,7 +175,8 @@ def test_a_timeout(start: Any, call: Any) -> None:
 
 
 def test_a_memory_limit(start: Any, call: Any) -> None:
-    report = call(start(), "hold", {"bytes": 200 * 2**20, "seconds": 1000}, memory_limit=100 * 2**20)
+    with Admission(cores=1, memory=100 * 2**20)(cores=1, memory=2**20) as share:
+        report = call(start(), "hold", {"bytes": 200 * 2**20, "seconds": 1000}, share=share)
     assert report.outcome is Outcome.OUT_OF_MEMORY
     assert "needed more than the 100 MiB it was allowed" in report.reason
 
