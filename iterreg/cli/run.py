@@ -33,8 +33,8 @@ def add_parser(subparsers: Subparsers) -> None:
         help="register every pair of a data set, or two images",
         description="Registers every pair with every method, in parallel, into challenge-format fields. "
         "The same command again resumes: what is done and unchanged is skipped.",
-        epilog="Exit code: 0 all done, 1 refused before any work, 2 some pairs failed, "
-        "3 some pairs are being computed by another process, 130 interrupted.",
+        epilog="Exit code: 0 all done here (what other processes hold is theirs to end, unless --wait), "
+        "1 refused before any work, 2 some pairs failed, 130 interrupted.",
     )
     add_dataset_arguments(parser)
     add_batch_arguments(parser)
@@ -44,6 +44,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--keep-going", action="store_true", help="run the usable pairs of a data set that has errors"
     )
+    parser.add_argument(
+        "--wait", action="store_true",
+        help="wait for the pairs that other processes are computing, and do them should those end",
+    )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="print only the closing line")
 
 
@@ -76,12 +80,14 @@ def run(args: argparse.Namespace) -> int:
             f"{len(refused)} of {len(plan.jobs)} jobs cannot run: {refused[0].why}. Nothing was run; "
             "--keep-going runs the others."
         )
-    summary = execute(plan, folder, digests, quiet=args.quiet)
+    summary = execute(plan, folder, digests, quiet=args.quiet, wait=args.wait)
     return close(plan, folder, summary)
 
 
-def execute(plan: Plan, folder: RunFolder, digests: FileDigests, *, quiet: bool = False) -> Summary:
-    """Record what was asked, run what is left.
+def execute(
+    plan: Plan, folder: RunFolder, digests: FileDigests, *, quiet: bool = False, wait: bool = False
+) -> Summary:
+    """Record what was asked, run what is left; `wait` for what other processes hold.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def execute(plan: Plan, folder: RunFolder, digests: FileDigests, *, quiet: bool 
     record_request(plan, folder, command=shlex.join(sys.argv))
     progress = Progress(len(plan.todo), parallel=plan.parallel, quiet=quiet)
     try:
-        return run_batch(plan, folder, digests=digests, progress=progress)
+        return run_batch(plan, folder, digests=digests, progress=progress, wait=wait)
     finally:
         progress.close()
         with suppress(OSError), folder.lock():  # only saves the next run some reading
@@ -118,7 +124,12 @@ def close(plan: Plan, folder: RunFolder, summary: Summary) -> int:
     if summary.failed or refused:
         _say(f"what failed and why: iterreg status {shlex.quote(str(folder.path))}", error=True)
         return 2
-    return 3 if summary.elsewhere else 0
+    if summary.elsewhere:
+        _say(
+            "what other processes hold is theirs to end; the same command with --wait waits for them",
+            error=True,
+        )
+    return 0
 
 
 def _say(text: str, *, error: bool = False) -> None:

@@ -26,7 +26,8 @@ class Host:
         for number, mount in enumerate(mounts):
             root, place, kind, options = mount.split()
             lines.append(
-                f"{30 + number} 22 0:{number} {root} {self.groups / place} rw,relatime shared:9 - {kind} {kind} {options}"
+                f"{30 + number} 22 0:{number} {root} {self.groups / place} rw,relatime shared:9 "
+                f"- {kind} {kind} {options}"
             )
         (self.process / "mountinfo").write_text("\n".join(lines) + "\n")
 
