@@ -12,6 +12,7 @@ from typing import Any, cast
 from iterreg.batch.arms import versions
 from iterreg.batch.servers import start_server
 from iterreg.jobs.outcome import Outcome, Report
+from iterreg.jobs.progress import counted
 from iterreg.jobs.supervise import supervise
 from iterreg.methods import presets
 from iterreg.methods.base import Method, Parameters, Task
@@ -110,14 +111,12 @@ def cheapest_preset(method: Method) -> str | None:
 def _judge(name: str, warm_seconds: float, reports: list[tuple[int, Report]]) -> tuple[bool, str]:
     for count, report in reports:
         if report.outcome is not Outcome.OK:
-            return False, f"with {count} threads: {report.outcome}: {report.reason}"
+            return False, f"with {counted(count, 'thread')}: {report.outcome}: {report.reason}"
     figures = [(count, report, cast(Mapping[str, float], report.value)) for count, report in reports]
     parts = [f"import {warm_seconds:.1f} s"]
     for count, report, value in figures:
         busy = report.cpu_seconds / max(report.wall_seconds, 1e-3)
-        parts.append(
-            f"{count} thread{'s' if count > 1 else ''} {value['seconds']:.1f} s ({busy:.1f} cores busy)"
-        )
+        parts.append(f"{counted(count, 'thread')} {value['seconds']:.1f} s ({busy:.1f} cores busy)")
     _, single, value = figures[0]
     parts.append(f"error {value['before']:.2f} -> {value['after']:.2f} mm")
     if single.cpu_seconds > 1.3 * single.wall_seconds + 0.5:

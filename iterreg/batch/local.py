@@ -20,7 +20,7 @@ from iterreg.batch.plan import Plan, PlannedJob
 from iterreg.batch.plan import progress as progress_of
 from iterreg.batch.records import write_job_record, write_results
 from iterreg.batch.runfolder import RunFolder
-from iterreg.batch.scratch import Scratch
+from iterreg.batch.scratch import Scratch, mount_point
 from iterreg.batch.servers import start_server
 from iterreg.errors import InputError
 from iterreg.jobs.admission import Admission, Share
@@ -307,6 +307,7 @@ class _Batch:
                 expected_memory=share.memory,
                 stop=self.stop,
             )
+            report = _with_full_disk(report, planned, scratch)
         return report, server.warm_cpu_seconds
 
     def _server(self, method: str) -> ForkServer:
@@ -342,6 +343,24 @@ def _line(planned: PlannedJob, report: Report) -> str:
         f"CPU {format_seconds(report.cpu_seconds)}, {format_bytes(report.peak_bytes)}, "
         + ("no NDV (nothing above zero in the fixed image)" if ndv is None else f"NDV {ndv:.4g} %")
     )
+
+
+def _with_full_disk(report: Report, planned: PlannedJob, scratch: Path) -> Report:
+    """Name the file system that is full where a job failed: engines take it for a damaged file, or crash."""
+    if report.outcome in (Outcome.OK, Outcome.INTERRUPTED, Outcome.TIMEOUT, Outcome.OUT_OF_MEMORY):
+        return report
+    for place, what, remedy in (
+        (scratch, "the scratch folder", "name another with --scratch"),
+        (planned.folder.folder, "the run folder", "run again"),
+    ):
+        free = shutil.disk_usage(place).free
+        if free < planned.output_bytes:
+            reason = (
+                f"the disk of {what} is full ({format_bytes(free)} free on {mount_point(place)}): free space "
+                f"there, or {remedy}; what the job said: {report.reason}"
+            )
+            return replace(report, outcome=Outcome.EXCEPTION, reason=reason)
+    return report
 
 
 def _start_log(log: Path, planned: PlannedJob, number: int) -> None:

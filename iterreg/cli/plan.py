@@ -44,14 +44,15 @@ def run(args: argparse.Namespace) -> int:
 
 def print_plan(plan: Plan) -> None:
     """Print a plan: the data set, a line per arm, the schedule, and every job that cannot run."""
-    from iterreg.jobs.progress import format_seconds
+    from iterreg.jobs.progress import counted, format_seconds
     from iterreg.jobs.resources import format_bytes
 
     dataset = plan.dataset
     tasks = Counter(pair.task for pair in dataset.pairs if pair.task)
     named = ", ".join(f"{count} {task}" for task, count in tasks.items())
     print(
-        f"{dataset.name}: {len(dataset.pairs)} pairs{f' ({named})' if named else ''}, from {dataset.source}"
+        f"{dataset.name}: {counted(len(dataset.pairs), 'pair')}{f' ({named})' if named else ''}, "
+        f"from {dataset.source}"
     )
     for note in dataset.notes:
         print(f"  note: {note}")
@@ -76,13 +77,14 @@ def print_plan(plan: Plan) -> None:
         print(f"  {arm.name}: {', '.join(parts)}{price}")
     if plan.todo:
         print(
-            f"{len(plan.todo)} jobs, {plan.parallel} at a time with {plan.threads} "
-            f"thread{'s' if plan.threads > 1 else ''} each, {format_bytes(plan.settings.memory)} of memory: "
+            f"{counted(len(plan.todo), 'job')}, {plan.parallel} at a time with "
+            f"{counted(plan.threads, 'thread')} each, {format_bytes(plan.settings.memory)} of memory: "
             f"about {format_seconds(plan.wall_seconds)}"
         )
     missing = [scan.path for scan in dataset.scans() if not scan.path.is_file()]
     if missing:
-        print(f"  {len(missing)} image files are missing, the first is {missing[0]}")
+        verb = "is" if len(missing) == 1 else "are"
+        print(f"  {counted(len(missing), 'image file')} {verb} missing, the first is {missing[0]}")
     gone = set(missing)
     refused = [
         entry

@@ -54,6 +54,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from iterreg.batch.runfolder import RunFolder
     from iterreg.jobs.hashing import FileDigests
+    from iterreg.jobs.progress import counted
 
     dataset = dataset_from(args)
     digests = FileDigests()
@@ -77,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
     refused = plan.in_state("refused")
     if refused and not args.keep_going:
         raise InputError(
-            f"{len(refused)} of {len(plan.jobs)} jobs cannot run: {refused[0].why}. Nothing was run; "
-            "--keep-going runs the others."
+            f"{len(refused)} of {counted(len(plan.jobs), 'job')} cannot run: {refused[0].why}. "
+            "Nothing was run; --keep-going runs the others."
         )
     summary = execute(plan, folder, digests, quiet=args.quiet, wait=args.wait)
     return close(plan, folder, summary)
