@@ -25,6 +25,7 @@ Every job has a folder of its own, so that several processes and hosts can work 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -274,6 +275,20 @@ class RunFolder:
             raise InputError(
                 f"{self.path}: cannot be read ({error.strerror}); choose another --out"
             ) from error
+
+    def check_writable(self) -> None:
+        """Accept a place that this user may write to, as `check` and before any work; write nothing.
+
+        Raises
+        ------
+        InputError
+            As `check`, or if it may not be written.
+        """
+        self.check()
+        for path in (self.path, self.logs, self.path / ".lock"):
+            there = next(one for one in (path, *path.absolute().parents) if one.exists())
+            if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
+                raise InputError(f"{there}: nothing can be written there; choose another --out")
 
     def create(self) -> None:
         """Make the folder, or accept one that an earlier run made.

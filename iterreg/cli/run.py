@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = dataset_from(args)
     digests = FileDigests()
     folder = RunFolder(args.out)
-    folder.check()
+    folder.check_writable()
     digests.load(folder.digests)
     plan = plan_from(args, dataset, folder, digests)
     if not args.method and not args.quiet:

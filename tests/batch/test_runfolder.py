@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from iterreg.batch import runfolder
 from iterreg.batch.runfolder import JobFolder, RunFolder
 from iterreg.batch.scratch import Scratch
 from iterreg.errors import InputError
+from iterreg.jobs import claims
 from iterreg.jobs.claims import place
 from iterreg.jobs.hashing import digest
 from iterreg.jobs.resources import process_start
@@ -165,9 +167,20 @@ def test_scratch_of_dead_runs_is_swept_and_of_living_ones_kept(tmp_path: Path) -
         "something-else",
     ]
     swept = [scratch_name(2**22 + 1, "1"), scratch_name(process.pid, "1")]
+    here = digest(place())[:12]
+    kept += [  # strangers' and rubbish
+        f"iterreg-scratch.{here}.x", f"iterreg-scratch.{here}.mine.1.abc",
+        f"iterreg-scratch.{here}.1.2.3.4.5", f"iterreg-scratch.{here}..1.abc",
+        f"iterreg-scratch.{here}.{10**12}.1.abc", "iterreg-scratch.",
+    ]  # fmt: skip
     for name in kept + swept:
         (tmp_path / name / "job").mkdir(parents=True)
         (tmp_path / name / "job" / "big.bin").touch()
+    stranger = tmp_path / scratch_name(2**22 + 2, "1")
+    stranger.mkdir()
+    if os.getuid() == 0:  # only root may give files away
+        os.chown(stranger, 12345, 12345)
+        kept.append(stranger.name)
     try:
         scratch = Scratch(tmp_path)
         with scratch.job() as folder:
@@ -181,3 +194,14 @@ def test_scratch_of_dead_runs_is_swept_and_of_living_ones_kept(tmp_path: Path) -
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_lock_that_cannot_be_had_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else holds it and does not let go: nothing is written behind his back."""
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    monkeypatch.setattr(runfolder, "hold", partial(claims.hold, wait_seconds=0.1))
+    with folder.lock():
+        with pytest.raises(TimeoutError, match=f"has been held by process {os.getpid()} on"), folder.lock():
+            raise AssertionError("the block must not be entered")
+        assert names(folder.path / ".lock") == ["claim-0001"]
