@@ -103,7 +103,7 @@ def _write_results(folder: RunFolder, progress: Progress) -> int:
     try:
         write_results(folder)
     except (OSError, InputError) as error:
-        progress.say(f"{folder.results}: could not be written ({error}); free space, run again")
+        progress.say(f"{folder.results}: could not be written ({error}); mend that, run again")
         return 1
     return 0
 
