@@ -18,6 +18,7 @@ from iterreg.methods import presets
 from iterreg.methods.base import Method, Parameters, Task
 from iterreg.methods.registry import available, load
 from iterreg.methods.trial import make_trial
+from iterreg.words import count
 
 __all__ = ["Diagnosis", "examine"]
 
@@ -114,16 +115,14 @@ def cheapest_preset(method: Method) -> str | None:
 
 
 def _judge(name: str, warm_seconds: float, reports: list[tuple[int, Report]]) -> tuple[bool, str]:
-    for count, report in reports:
+    for threads, report in reports:
         if report.outcome is not Outcome.OK:
-            return False, f"with {count} threads: {report.outcome}: {report.reason}"
-    figures = [(count, report, cast(Mapping[str, float], report.value)) for count, report in reports]
+            return False, f"with {count(threads, 'thread')}: {report.outcome}: {report.reason}"
+    figures = [(threads, report, cast(Mapping[str, float], report.value)) for threads, report in reports]
     parts = [f"import {warm_seconds:.1f} s"]
-    for count, report, value in figures:
+    for threads, report, value in figures:
         busy = report.cpu_seconds / max(report.wall_seconds, 1e-3)
-        parts.append(
-            f"{count} thread{'s' if count > 1 else ''} {value['seconds']:.1f} s ({busy:.1f} cores busy)"
-        )
+        parts.append(f"{count(threads, 'thread')} {value['seconds']:.1f} s ({busy:.1f} cores busy)")
     _, single, value = figures[0]
     parts.append(f"error {value['before']:.2f} -> {value['after']:.2f} mm")
     if single.cpu_seconds > 1.3 * single.wall_seconds + 0.5:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,11 +19,11 @@ from typing import Any, Literal
 from iterreg.batch.plan import Plan, PlannedJob
 from iterreg.batch.plan import progress as progress_of
 from iterreg.batch.records import write_job_record, write_results
-from iterreg.batch.scratch import Scratch
+from iterreg.batch.scratch import Scratch, mount_point
 from iterreg.batch.servers import start_server
 from iterreg.errors import InputError
-from iterreg.jobs.admission import Admission
-from iterreg.jobs.claims import take
+from iterreg.jobs.admission import Admission, Share
+from iterreg.jobs.claims import Claim, OverruledError, take
 from iterreg.jobs.forkserver import ForkServer
 from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import RETRIES, Outcome, Report
@@ -32,10 +32,13 @@ from iterreg.jobs.resources import format_bytes
 from iterreg.jobs.supervise import supervise
 from iterreg.jobs.threads import in_threads
 from iterreg.runs import RunFolder
+from iterreg.words import count
 
 __all__ = ["Summary", "run"]
 
 _MIN_FORECAST = 0.5
+_LOOK_SECONDS = 5.0
+"""Between two looks at jobs that other processes hold."""
 _BAD_STARTS = 2
 """An engine that could not be started so many times in a row is not tried for every other job."""
 
@@ -58,8 +61,12 @@ class Summary:
     left: int
 
 
-def run(plan: Plan, folder: RunFolder, *, digests: FileDigests, progress: Progress) -> Summary:
+def run(
+    plan: Plan, folder: RunFolder, *, digests: FileDigests, progress: Progress, wait: bool = False
+) -> Summary:
     """Run every job that is left, record each end, and write ``results.csv``.
+
+    With `wait`, jobs that other processes hold are waited for, and done here should those processes end.
 
     Never raises for what a job does. Ctrl-C and SIGTERM end the children at once and leave a folder
     that the same command resumes.
@@ -73,16 +80,23 @@ def run(plan: Plan, folder: RunFolder, *, digests: FileDigests, progress: Progre
     with _stoppable(batch.stop):
         try:
             endings = dict(zip(plan.todo, batch.all(plan.todo, patient=True), strict=True))
+            while wait and (elsewhere := _elsewhere(endings)) and not batch.stop.wait(_LOOK_SECONDS):
+                batch.announce_wait(len(elsewhere))
+                endings.update(zip(elsewhere, batch.all(elsewhere, patient=True), strict=True))
             # What another process held may be done by now, or that process may be gone.
-            elsewhere = [planned for planned, ending in endings.items() if ending == "elsewhere"]
+            elsewhere = _elsewhere(endings)
             endings.update(zip(elsewhere, batch.all(elsewhere), strict=True))
             batch.record_refusals()
         finally:
             batch.close()
     unrecorded = _write_results(folder, progress)
-    count = Counter(endings.values())
-    failed = count["failed"] + unrecorded
-    return Summary(count["ok"], failed, count["elsewhere"], count["interrupted"])
+    ends = Counter(endings.values())
+    failed = ends["failed"] + unrecorded
+    return Summary(ends["ok"], failed, ends["elsewhere"], ends["interrupted"])
+
+
+def _elsewhere(endings: Mapping[PlannedJob, Ending]) -> list[PlannedJob]:
+    return [planned for planned, ending in endings.items() if ending == "elsewhere"]
 
 
 def _write_results(folder: RunFolder, progress: Progress) -> int:
@@ -90,7 +104,7 @@ def _write_results(folder: RunFolder, progress: Progress) -> int:
     try:
         write_results(folder)
     except (OSError, InputError) as error:
-        progress.say(f"{folder.results}: could not be written ({error}); free space, run again")
+        progress.say(f"{folder.results}: could not be written ({error}); mend that, run again")
         return 1
     return 0
 
@@ -110,14 +124,23 @@ class _Batch:
         self._bad_starts: Counter[str] = Counter()
         self._servers_lock = threading.Lock()
         self._told: set[tuple[str, str]] = set()
+        self._overrun: dict[str, float] = {}
+        self._waiting = False
         for planned in plan.todo:
             wall = max(planned.cost.cpu_seconds / plan.threads, _MIN_FORECAST)
             progress.expect(planned.job.pair.name, planned.job.arm.name, wall)
 
     def close(self) -> None:
-        for server in self._servers.values():
-            server.close()
+        servers = list(self._servers.values())
+        if servers:  # side by side: a scheduler does not wait for one after the other
+            in_threads(ForkServer.close, servers, threads=len(servers))
         self.scratch.close()
+
+    def announce_wait(self, jobs: int) -> None:
+        """Say once that others are waited for."""
+        if not self._waiting:
+            self._waiting = True
+            self.progress.say(f"waiting for {count(jobs, 'job')} of other processes")
 
     def all(self, jobs: Sequence[PlannedJob], *, patient: bool = False) -> list[Ending]:
         """Run jobs to their ends; `patient` leaves it to a later call to say who was elsewhere."""
@@ -136,9 +159,17 @@ class _Batch:
                     self.progress.end(name, arm, line)
                 return "elsewhere"
             try:
-                return self._claimed(planned)
+                held = replace(planned, folder=replace(planned.folder, claim=claim.name))
+                try:
+                    return self._claimed(held, claim)
+                finally:
+                    held.folder.discard()
             finally:
                 claim.release()
+        except OverruledError as error:
+            self.progress.leave(name, arm)
+            self.progress.say(f"overruled    {arm} {name}: {error}")
+            return "elsewhere"
         except OSError as error:
             # The job may be fine, but the run folder cannot take its files (a full disk, say).
             where = error.filename or self.folder.path
@@ -160,38 +191,55 @@ class _Batch:
                 claim = take(planned.folder.folder)
                 if claim is not None:
                     try:
+                        held = replace(planned, folder=replace(planned.folder, claim=claim.name))
+                        held.folder.fence()
                         report = Report(planned.refusal, planned.why)
-                        write_job_record(planned, [report], threads=self.plan.threads)
+                        write_job_record(held, [report], threads=self.plan.threads)
                     finally:
                         claim.release()
 
-    def _claimed(self, planned: PlannedJob) -> Ending:
+    def _claimed(self, planned: PlannedJob, claim: Claim) -> Ending:
+        """Run a job that this process holds to a recorded end.
+
+        Raises
+        ------
+        OverruledError
+            If another process has taken it over; then nothing was put in place here.
+        OSError
+            If the run folder cannot take its files.
+        """
         name, arm, files = planned.job.pair.name, planned.job.arm.name, planned.folder
-        if files.status_stamp() != planned.seen:
-            ended = self._ended_meanwhile(planned)
-            if ended is not None:
-                return ended
+        with claim.fenced():
+            files.fence()
+            if files.status_stamp() != planned.seen:
+                ended = self._ended_meanwhile(planned)
+                if ended is not None:
+                    return ended
         attempts: list[Report] = []
         while True:
             alone = bool(attempts) and attempts[-1].outcome is Outcome.OUT_OF_MEMORY
-            memory = self.plan.settings.memory if alone else planned.cost.memory
-            with self.admission(cores=self.plan.threads, memory=memory, stop=self.stop) as admitted:
-                if not admitted:
+            expected = int(planned.cost.memory * self._overrun.get(arm, 1.0))
+            memory = self.plan.settings.memory if alone else expected
+            with self.admission(cores=self.plan.threads, memory=memory, stop=self.stop) as share:
+                if share is None:
                     return "interrupted"
                 self.progress.begin(name, arm)
-                report, warm_cpu = self._attempt(planned, number=len(attempts) + 1)
+                report, warm_cpu = self._attempt(planned, claim, share, number=len(attempts) + 1)
             attempts.append(report)
             if report.outcome is Outcome.INTERRUPTED:
-                files.discard()
                 return "interrupted"
             if len(attempts) > RETRIES[report.outcome]:
                 break
             self.progress.say(f"trying again {arm} {name}: {report.outcome}: {report.reason}")
         if report.outcome is Outcome.OK:
+            if attempts[0].outcome is Outcome.OUT_OF_MEMORY:  # the next jobs of the arm will take as much
+                overrun = report.peak_bytes / max(planned.cost.memory, 1)
+                self._overrun[arm] = max(overrun, self._overrun.get(arm, 1.0))
             report = attempts[-1] = self._with_same_inputs(planned, report)
-        write_job_record(
-            planned, attempts, threads=self.plan.threads, warm_cpu_seconds=warm_cpu, digests=self.digests
-        )
+        with claim.fenced():
+            write_job_record(
+                planned, attempts, threads=self.plan.threads, warm_cpu_seconds=warm_cpu, digests=self.digests
+            )
         ok = report.outcome is Outcome.OK
         self.progress.end(name, arm, _line(planned, report), measured=report.wall_seconds if ok else None)
         self._tell(arm, report)
@@ -229,7 +277,9 @@ class _Batch:
             why = str(error)
         return replace(report, outcome=Outcome.BAD_INPUT, reason=why, value=None)
 
-    def _attempt(self, planned: PlannedJob, *, number: int) -> tuple[Report, float]:
+    def _attempt(
+        self, planned: PlannedJob, claim: Claim, share: Share, *, number: int
+    ) -> tuple[Report, float]:
         job, files, settings = planned.job, planned.folder, self.plan.settings
         free = shutil.disk_usage(files.folder).free
         if free < planned.output_bytes:  # rather now than after an hour of work
@@ -239,10 +289,11 @@ class _Batch:
                 str(files.arm.fields),
             )
         extended = planned.state == "extended"
-        if extended:
-            files.extend()
-        else:
-            files.begin()
+        with claim.fenced():
+            if extended:
+                files.extend()
+            else:
+                files.begin()
         _start_log(files.log, planned, number, keep=extended)
         try:
             server = self._server(job.arm.method.name)
@@ -273,10 +324,11 @@ class _Batch:
                 payload,
                 log=files.log.absolute(),
                 timeout=settings.timeout,
-                memory_limit=settings.memory,
-                expected_memory=planned.cost.memory,
+                share=share,
+                expected_memory=share.memory,
                 stop=self.stop,
             )
+            report = _with_full_disk(report, planned, scratch)
         return report, server.warm_cpu_seconds
 
     def _server(self, method: str) -> ForkServer:
@@ -316,10 +368,29 @@ def _line(planned: PlannedJob, report: Report) -> str:
     )
 
 
+def _with_full_disk(report: Report, planned: PlannedJob, scratch: Path) -> Report:
+    """Name the file system that is full where a job failed: engines take it for a damaged file, or crash."""
+    if report.outcome in (Outcome.OK, Outcome.INTERRUPTED, Outcome.TIMEOUT, Outcome.OUT_OF_MEMORY):
+        return report
+    for place, what, remedy in (
+        (scratch, "the scratch folder", "name another with --scratch"),
+        (planned.folder.folder, "the run folder", "run again"),
+    ):
+        free = shutil.disk_usage(place).free
+        if free < planned.output_bytes:
+            reason = (
+                f"the disk of {what} is full ({format_bytes(free)} free on {mount_point(place)}): free space "
+                f"there, or {remedy}; what the job said: {report.reason}"
+            )
+            return replace(report, outcome=Outcome.EXCEPTION, reason=reason)
+    return report
+
+
 def _start_log(log: Path, planned: PlannedJob, number: int, *, keep: bool) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    mode = "a" if keep or number > 1 else "w"
-    with log.open(mode) as stream:
+    if number == 1 and not keep:  # not emptied: an overruled owner's child may still write into the old one
+        log.unlink(missing_ok=True)
+    with log.open("a") as stream:
         stream.write(f"# iterreg {planned.job.arm.name} {planned.job.pair.case}, attempt {number}, {now}\n")
 
 

@@ -55,6 +55,8 @@ def record_request(plan: Plan, folder: RunFolder, *, command: str) -> None:
                 files = arm.parameters.files
                 for name, path in zip(kept_names(files), files, strict=True):
                     write_bytes(kept / name, path.read_bytes())
+    except TimeoutError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; end that process, or run again") from error
     except OSError as error:
         raise InputError(
             f"{error.filename or folder.path}: cannot be written ({error.strerror}); "
@@ -104,7 +106,7 @@ def write_job_record(
     Raises
     ------
     OSError
-        If the run folder cannot be written.
+        If the run folder cannot be written; FileNotFoundError also where another owner has taken over.
     """
     job, report = planned.job, attempts[-1]
     if planned.state == "extended":
@@ -139,10 +141,10 @@ def write_job_record(
             folding=Folding.from_json(facts.inner("folding")) if "folding" in facts else None,
             seconds=facts.values("seconds"),
         )
-        planned.folder.finish(_sidecar(job, status, facts.values("details"), digests or FileDigests()))
+        sidecar = _sidecar(job, status, facts.values("details"), digests or FileDigests())
+        planned.folder.finish(status, sidecar)
     else:
-        planned.folder.discard()
-    planned.folder.write_status(status)
+        planned.folder.finish(status)
     return status
 
 
@@ -160,8 +162,7 @@ def _extend(planned: PlannedJob, report: Report) -> JobStatus:
         return before
     facts = Content(report.value, f"the result of {planned.job.pair.name}")
     status = replace(before, files={**before.files, **_files(facts)})
-    folder.finish(replace(Sidecar.from_json(read_content(folder.sidecar)), status=status))
-    folder.write_status(status)
+    folder.finish(status, replace(Sidecar.from_json(read_content(folder.sidecar)), status=status))
     return status
 
 

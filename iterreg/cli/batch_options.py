@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from iterreg.jobs.hashing import FileDigests
     from iterreg.runs import RunFolder
 
-__all__ = ["add_batch_arguments", "out_of", "parse_bytes", "plan_from"]
+__all__ = ["add_batch_arguments", "out_of", "parse_bytes", "parse_seconds", "plan_from"]
 
 DEFAULT_METHOD = "syn"
 SAVED = ("warped", "labels", "jacobian", "logjacobian", "inverse", "momentum")
 """What ``--save`` takes."""
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 
 
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,10 +41,12 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=_positive, help="threads per job (default: fills the cores)")
     group.add_argument(
         "--memory", type=parse_bytes, default=0, metavar="SIZE",
-        help="memory for all jobs together, e.g. 12G (default: 90 %% of what is free)",
+        help="memory that all jobs together may take, e.g. 12G (default: 90 %% of what is free)",
     )  # fmt: skip
     group.add_argument(
-        "--timeout", type=_seconds, help="wall time per job, e.g. 3600, 90m or 2h (default: none)"
+        "--timeout",
+        type=parse_seconds,
+        help="wall time per job, e.g. 3600 (seconds), 90m, 2h or 1:00:00 (default: none)",
     )
     group.add_argument("--scratch", type=Path, help="where temporary files go (default: the system's)")
     group = parser.add_argument_group("registration")
@@ -110,38 +113,56 @@ def plan_from(args: argparse.Namespace, dataset: Dataset, folder: RunFolder, dig
     """Plan the data set with the methods and settings of these options."""
     from iterreg.batch.arms import parse_arm
     from iterreg.batch.plan import make_plan
+    from iterreg.batch.scratch import check_scratch
 
+    check_scratch(args.scratch)
     arms = [parse_arm(text) for text in args.method or [DEFAULT_METHOD]]
     return make_plan(dataset, arms, folder, settings_from(args), digests=digests)
 
 
 def parse_bytes(text: str) -> int:
-    """``12G``, ``800M``, ``1.5GiB`` or a number of bytes."""
-    match = re.fullmatch(r"\s*([\d.]+)\s*([kKmMgGtT]?)(i?[bB])?\s*", text)
+    """``12G``, ``800M``, ``1.5GiB`` or a number of bytes; less than 1 MiB is no memory anybody means."""
+    match = re.fullmatch(rf"\s*({_NUMBER})\s*([kmgt]?)(?:i?b)?\s*", text, re.IGNORECASE | re.ASCII)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 12G")
-    power = "KMGT".find(match[2].upper()) + 1 if match[2] else 0
-    count = int(float(match[1]) * 1024**power)
-    if count < 1:
-        raise argparse.ArgumentTypeError("must be above zero")
-    return count
+    power = "kmgt".find(match[2].lower()) + 1 if match[2] else 0
+    count = float(match[1]) * 1024**power
+    if not count < 2**60:
+        raise argparse.ArgumentTypeError(f"{text!r} is more memory than there is; a size is written like 12G")
+    if count < 2**20:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} means {count:.0f} bytes, too little for anything; for {match[1]} GiB write {match[1]}G"
+        )
+    return int(count)
 
 
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"([\d.]+)([smh]?)", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 3600, 90m or 2h")
-    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError("must be above zero")
-    return seconds
+def parse_seconds(text: str) -> float:
+    """``3600``, ``90m``, ``2h``, ``1.5h``, ``2h30m``, ``1:00:00`` (an hour) or ``1-12:00:00`` (36 hours)."""
+    text = text.strip()
+    if re.fullmatch(r"\d+:\d+", text, re.ASCII):
+        first, second = text.split(":")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} may mean minutes or hours; write {first}m{second}s or {first}h{second}m"
+        )
+    if clock := re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)", text, re.ASCII):
+        days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    elif re.fullmatch(_NUMBER, text, re.ASCII):
+        total = float(text)
+    elif re.fullmatch(rf"(?:{_NUMBER}[dhms])+", text, re.ASCII):
+        parts = re.findall(rf"({_NUMBER})([dhms])", text, re.ASCII)
+        total = sum(float(number) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[unit] for number, unit in parts)
+    else:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 3600, 90m, 2h or 1:00:00")
+    if not 0 < total < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} must be above zero and below 30 years")
+    return total
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
+    if not re.fullmatch(r"\+?\d{1,9}", text.strip(), re.ASCII) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def refuse_findings(dataset: Dataset, *, read_voxels: bool) -> list[str]:

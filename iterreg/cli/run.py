@@ -16,6 +16,7 @@ from iterreg.cli.commands import Subparsers
 from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
 from iterreg.cli.plan import print_plan
 from iterreg.errors import InputError
+from iterreg.words import count
 
 if TYPE_CHECKING:
     from iterreg.batch.local import Summary
@@ -33,8 +34,8 @@ def add_parser(subparsers: Subparsers) -> None:
         help="register every pair of a data set, or two images",
         description="Registers every pair with every method, in parallel, into challenge-format fields. "
         "The same command again resumes: what is done and unchanged is skipped.",
-        epilog="Exit code: 0 all done, 1 refused before any work, 2 some pairs failed, "
-        "3 some pairs are being computed by another process, 130 interrupted.",
+        epilog="Exit code: 0 all done here (what other processes hold is theirs to end, unless --wait), "
+        "1 refused before any work, 2 some pairs failed, 130 interrupted.",
     )
     add_dataset_arguments(parser)
     add_batch_arguments(parser)
@@ -44,6 +45,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--keep-going", action="store_true", help="run the usable pairs of a data set that has errors"
     )
+    parser.add_argument(
+        "--wait", action="store_true",
+        help="wait for the pairs that other processes are computing, and do them should those end",
+    )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="print only the closing line")
 
 
@@ -54,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = dataset_from(args)
     digests = FileDigests()
     folder = RunFolder(out_of(args, dataset))
-    folder.check()
+    folder.check_writable()
     digests.load(folder.digests)
     plan = plan_from(args, dataset, folder, digests)
     if not args.method and not args.quiet:
@@ -73,15 +78,17 @@ def run(args: argparse.Namespace) -> int:
     refused = plan.in_state("refused")
     if refused and not args.keep_going:
         raise InputError(
-            f"{len(refused)} of {len(plan.jobs)} jobs cannot run: {refused[0].why}. Nothing was run; "
-            "--keep-going runs the others."
+            f"{len(refused)} of {count(len(plan.jobs), 'job')} cannot run: {refused[0].why}. "
+            "Nothing was run; --keep-going runs the others."
         )
-    summary = execute(plan, folder, digests, quiet=args.quiet)
+    summary = execute(plan, folder, digests, quiet=args.quiet, wait=args.wait)
     return close(plan, folder, summary)
 
 
-def execute(plan: Plan, folder: RunFolder, digests: FileDigests, *, quiet: bool = False) -> Summary:
-    """Record what was asked, run what is left.
+def execute(
+    plan: Plan, folder: RunFolder, digests: FileDigests, *, quiet: bool = False, wait: bool = False
+) -> Summary:
+    """Record what was asked, run what is left; `wait` for what other processes hold.
 
     Raises
     ------
@@ -95,7 +102,7 @@ def execute(plan: Plan, folder: RunFolder, digests: FileDigests, *, quiet: bool 
     record_request(plan, folder, command=shlex.join(sys.argv))
     progress = Progress(len(plan.todo), parallel=plan.parallel, quiet=quiet)
     try:
-        return run_batch(plan, folder, digests=digests, progress=progress)
+        return run_batch(plan, folder, digests=digests, progress=progress, wait=wait)
     finally:
         progress.close()
         with suppress(OSError), folder.lock():  # only saves the next run some reading
@@ -105,12 +112,12 @@ def execute(plan: Plan, folder: RunFolder, digests: FileDigests, *, quiet: bool 
 def close(plan: Plan, folder: RunFolder, summary: Summary) -> int:
     refused = len(plan.in_state("refused"))
     parts = [f"{len(plan.in_state('done')) + summary.done} of {len(plan.jobs)} done"]
-    for count, word in (
+    for number, word in (
         (summary.failed, "failed"), (refused, "could not run"),
         (summary.elsewhere, "with another process"), (summary.left, "not finished"),
     ):  # fmt: skip
-        if count:
-            parts.append(f"{count} {word}")
+        if number:
+            parts.append(f"{number} {word}")
     _say(f"{', '.join(parts)}; results in {folder.results}")
     if summary.left:
         _say("interrupted: the same command goes on from here", error=True)
@@ -118,7 +125,12 @@ def close(plan: Plan, folder: RunFolder, summary: Summary) -> int:
     if summary.failed or refused:
         _say(f"what failed and why: iterreg status {shlex.quote(str(folder.path))}", error=True)
         return 2
-    return 3 if summary.elsewhere else 0
+    if summary.elsewhere:
+        _say(
+            "what other processes hold is theirs to end; the same command with --wait waits for them",
+            error=True,
+        )
+    return 0
 
 
 def _say(text: str, *, error: bool = False) -> None:

@@ -23,13 +23,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from iterreg.jobs.awake import AwakeClock
 from iterreg.jobs.outcome import signal_name
+from iterreg.jobs.resources import children_of, process_start
 from iterreg.jobs.warm_parent import PACKET
 
 __all__ = ["Child", "ForkServer", "ServerError", "StoppedError"]
 
 WARM_SECONDS = 1800.0
 """Wall seconds a warm-up may take: an import over a busy network file system can be minutes."""
+
+_START_SECONDS = 60.0
+"""A warm parent that has not forked a child after so long is stopped or stuck."""
+
+_CLOSE_SECONDS = 8.0
+"""For a warm parent to leave by itself. With what follows it, less than the grace that schedulers give."""
+
+_KILL_SECONDS = 3.0
+
+_TICK_SECONDS = 0.1
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -112,7 +124,6 @@ class ForkServer:
         self._count = 0
         self._dead = False
         self._ready = threading.Event()
-        self._began = time.monotonic()
         self._warm_seconds = warm_seconds
         self.warmed = False
         self.warm_cpu_seconds = 0.0
@@ -170,43 +181,72 @@ class ForkServer:
             child = Child(self._count)
             self._children[child.number] = child
         message = {"id": child.number, "target": target, "payload": payload, "log": str(log)}
-        try:
-            self._socket.send(json.dumps(message).encode())
-        except OSError as error:
-            with self._lock:
-                self._children.pop(child.number, None)
-            if error.errno == errno.EMSGSIZE:
-                raise ServerError("the job's description is too long to be sent", warmed=True) from error
-            raise self._death() from error
-        child.started.wait()
+        clock = AwakeClock()
+        self._send(child, json.dumps(message).encode(), stop, clock)
+        while not child.started.wait(_TICK_SECONDS):
+            self._have_patience(stop, clock)
         return child
+
+    def _send(self, child: Child, packet: bytes, stop: threading.Event | None, clock: AwakeClock) -> None:
+        while True:
+            try:
+                self._socket.send(packet, socket.MSG_DONTWAIT)
+                return
+            except BlockingIOError:  # so much lies unread already
+                time.sleep(_TICK_SECONDS)
+                self._have_patience(stop, clock)
+            except OSError as error:
+                with self._lock:
+                    self._children.pop(child.number, None)
+                if error.errno == errno.EMSGSIZE:
+                    raise ServerError("the job's description is too long to be sent", warmed=True) from error
+                raise self._death() from error
+
+    def _have_patience(self, stop: threading.Event | None, clock: AwakeClock) -> None:
+        if stop is not None and stop.is_set():
+            raise StoppedError
+        if clock() > _START_SECONDS:
+            self.kill()
+            raise ServerError(
+                f"the engine's parent process has not answered for {_START_SECONDS:.0f} s and was ended "
+                f"(somebody may have stopped it); its log is {self._log}",
+                warmed=True,
+            )
 
     @property
     def alive(self) -> bool:
         """Whether children can still be had."""
         return not self._dead
 
+    def kill(self) -> None:
+        """End the server and every process below it at once, stopped or not. Takes a few seconds at most."""
+        self._dead = True
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGSTOP)  # from here on it starts nothing
+                _kill_below(self._process.pid)
+                os.kill(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
-        """Kill every child, end the server and wait for it."""
+        """Kill every child, end the server and wait for it, at most a quarter of a minute."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         try:
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
-            for child in list(self._children.values()):
-                child.kill()
-            self._process.kill()
-            self._process.wait()
-        self._listener.join(timeout=20)
+            self.kill()
+            with suppress(subprocess.TimeoutExpired):  # it hangs in the kernel, and dies when that lets go
+                self._process.wait(timeout=_KILL_SECONDS)
+        self._listener.join(timeout=_KILL_SECONDS)
         self._socket.close()
 
     def _wait_until_ready(self, stop: threading.Event | None) -> None:
-        while not self._ready.wait(0.1):
+        clock = AwakeClock()
+        while not self._ready.wait(_TICK_SECONDS):
             if stop is not None and stop.is_set():
                 raise StoppedError
-            if time.monotonic() - self._began > self._warm_seconds:
-                with suppress(ProcessLookupError):
-                    self._process.kill()
+            if clock() > self._warm_seconds:
+                self.kill()
                 raise ServerError(
                     f"the engine was not ready after {self._warm_seconds:.0f} s; its log is {self._log}",
                     warmed=False,
@@ -247,7 +287,7 @@ class ForkServer:
                 break
             self._hear(packet)
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=_CLOSE_SECONDS)
         with self._lock:
             self._dead = True
             orphans = list(self._children.values())
@@ -288,3 +328,24 @@ class ForkServer:
                 del self._children[child.number]
             child.ended.set()
             child.started.set()
+
+
+def _kill_below(pid: int) -> None:
+    """Kill every descendant of a stopped process; orphans of those that die first come up to it."""
+    deadline = time.monotonic() + _KILL_SECONDS
+    while living := _living_below(pid):
+        for process in living:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+
+
+def _living_below(pid: int) -> list[int]:
+    found: list[int] = []
+    for child in children_of(pid):
+        found += _living_below(child)
+        if process_start(child) is not None:
+            found.append(child)
+    return found

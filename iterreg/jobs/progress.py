@@ -78,6 +78,11 @@ class Progress:
         with self._lock:
             self._running[kind, job] = time.monotonic()
 
+    def leave(self, job: str, kind: str) -> None:
+        """A job runs here no longer, but has not ended."""
+        with self._lock:
+            self._running.pop((kind, job), None)
+
     def end(self, job: str, kind: str, message: str, *, measured: float | None = None) -> None:
         """A job has ended; `measured` wall seconds teach the forecast of its kind."""
         with self._lock:

@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from iterreg.jobs.cgroups import cpu_quota, memory_limits
+from iterreg.jobs.schedulers import granted_cores, granted_memory
 
 __all__ = [
     "available_cores",
     "available_memory",
     "children_of",
+    "cpu_seconds",
     "format_bytes",
+    "is_stopped",
     "kernel_oom_kills",
+    "process_start",
+    "proportional_memory",
     "total_memory",
     "tree_usage",
 ]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def available_cores() -> int:
-    """Cores this process may use: its affinity mask, cut down to a container's CPU quota."""
-    cores = len(os.sched_getaffinity(0))
-    quota = _cgroup_cpu_quota()
-    return max(1, min(cores, int(quota))) if quota else cores
+    """Cores this process may use: its affinity mask, cut down to its quota and its scheduler's grant."""
+    limits = [len(os.sched_getaffinity(0))]
+    if (quota := cpu_quota()) is not None:
+        limits.append(int(quota))
+    if (granted := granted_cores()) is not None:
+        limits.append(granted)
+    return max(1, min(limits))
 
 
 def available_memory() -> int:
-    """Bytes that can be taken without swapping: the system's estimate, cut down to the cgroup's limit."""
+    """Bytes that can be taken without swapping: the system's estimate, cut down to what this job may have."""
     available = _meminfo("MemAvailable")
-    for limit, used in _cgroup_memory():
+    for limit, used in memory_limits():
         available = min(available, max(limit - used, 0))
-    return available
+    granted = granted_memory()
+    return available if granted is None else min(available, granted)
 
 
 def total_memory() -> int:
-    """Bytes of the whole machine, cut down to the cgroup's limit: no job can ever have more."""
-    total = _meminfo("MemTotal")
-    return min([total, *(limit for limit, _ in _cgroup_memory())])
+    """Bytes of the whole machine, cut down to what this job may have: no job can ever have more."""
+    limits = [_meminfo("MemTotal"), *(limit for limit, _ in memory_limits())]
+    if (granted := granted_memory()) is not None:
+        limits.append(granted)
+    return min(limits)
 
 
 def kernel_oom_kills() -> int:
@@ -54,17 +69,65 @@ def kernel_oom_kills() -> int:
 def tree_usage(pid: int) -> tuple[int, int]:
     """Resident bytes and number of threads of a process and its descendants; zeros when it is gone."""
     memory = threads = 0
+    for folder in _tree(pid):
+        with suppress(OSError, IndexError, ValueError):
+            memory += int((folder / "statm").read_text().split()[1]) * _PAGE
+            threads += len(os.listdir(folder / "task"))  # noqa: PTH208
+    return memory, threads
+
+
+def proportional_memory(pid: int) -> int:
+    """Bytes a process and its descendants really take: of a page that n processes share, the n-th part.
+
+    Children of a warm engine share its pages, so the sum of their resident bytes says too much. The kernel
+    walks through all pages for this (milliseconds a GiB): not to be asked all the time.
+    """
+    memory = 0
+    for folder in _tree(pid):
+        with suppress(OSError, IndexError, ValueError):
+            for line in (folder / "smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    memory += int(line.split()[1]) * 1024
+                    break
+    return memory
+
+
+def _tree(pid: int) -> Iterator[Path]:
+    """The folders in /proc of a process and its descendants."""
     pending = [pid]
     while pending:
         process = pending.pop()
-        folder = Path(f"/proc/{process}")
-        try:
-            memory += int((folder / "statm").read_text().split()[1]) * _PAGE
-            threads += len(list((folder / "task").iterdir()))
-        except (OSError, IndexError, ValueError):
-            continue
+        yield Path(f"/proc/{process}")
         pending += children_of(process)
-    return memory, threads
+
+
+def process_start(pid: int) -> str | None:
+    """When a process of this host started (clock ticks since boot), None when there is none or it has ended.
+
+    Together with the pid it names a process for good: pids are used again.
+    """
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in "ZX" else fields[19]
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped (SIGSTOP, Ctrl-Z)."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] == "T"
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and of the children it has waited for, also after its end."""
+    fields = _stat(pid)
+    return sum(map(int, fields[11:15])) / _TICKS if fields is not None else 0.0
+
+
+def _stat(pid: int) -> list[str] | None:
+    """What /proc says of a process, from its state on; None when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
 
 
 def children_of(pid: int) -> list[int]:
@@ -91,43 +154,3 @@ def _meminfo(name: str) -> int:
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-def _cgroup_folders() -> list[Path]:
-    """This process's cgroup (version 2) and its parents, innermost first."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        line = next(x for x in Path("/proc/self/cgroup").read_text().splitlines() if x.startswith("0::"))
-    except (OSError, StopIteration):
-        return []
-    folder = root / line[3:].strip().lstrip("/")
-    return [folder, *[parent for parent in folder.parents if root in (parent, *parent.parents)]]
-
-
-def _cgroup_memory() -> list[tuple[int, int]]:
-    found = []
-    for folder in _cgroup_folders():
-        try:
-            limit = (folder / "memory.max").read_text().strip()
-            if limit != "max":
-                usage = int((folder / "memory.current").read_text())
-                # Cached file pages count as used but are given back under pressure.
-                for line in (folder / "memory.stat").read_text().splitlines():
-                    if line.startswith("inactive_file "):
-                        usage -= int(line.split()[1])
-                found.append((int(limit), max(usage, 0)))
-        except (OSError, ValueError):
-            continue
-    return found
-
-
-def _cgroup_cpu_quota() -> float | None:
-    quotas = []
-    for folder in _cgroup_folders():
-        try:
-            quota, period = (folder / "cpu.max").read_text().split()
-            if quota != "max":
-                quotas.append(int(quota) / int(period))
-        except (OSError, ValueError):
-            continue
-    return min(quotas) if quotas else None

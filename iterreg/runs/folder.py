@@ -18,7 +18,8 @@
         jobs/FIX_MOV/status.json    how it ended, the only proof that a job is done
         jobs/FIX_MOV/log.txt        what the engine printed
         jobs/FIX_MOV/claim-0001     who is working on it now
-        jobs/FIX_MOV/unfinished/    what the job has written so far; moved to its place when it is verified
+        jobs/FIX_MOV/unfinished-…/  what the job has written so far, named after its claim; moved to its
+                                    place when it is verified
       .lock/                        held for a moment by a process that writes run.json or results.csv
 
 Every job has a folder of its own, so that several processes and hosts can work on one run at once.
@@ -26,6 +27,8 @@ Every job has a folder of its own, so that several processes and hosts can work 
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,10 +58,17 @@ class JobFolder:
     ----------
     arm, pair
         Names of the arm's folder and of the pair (``FIX_MOV``).
+    claim
+        Name of the claim by which this process works on it; only `fence`, `begin` and `finish` need one.
+
+    An owner that was suspended may wake up after another process has taken its job over. So every change is a
+    rename into or out of a folder that bears the claim's name: the new owner takes that folder away first
+    (`fence`), and whatever the old one still tries fails (FileNotFoundError).
     """
 
     arm: ArmFolder
     pair: str
+    claim: str = ""
 
     @property
     def folder(self) -> Path:
@@ -109,50 +119,79 @@ class JobFolder:
     @property
     def unfinished(self) -> Path:
         """Where the job writes; what it leaves there counts for nothing."""
-        return self.folder / "unfinished"
+        return self.folder / f"unfinished-{self.claim}"
 
     def draft(self, target: Path) -> Path:
         """Where the job writes a file of its own until that is verified and moved to `target`."""
         folder = self.unfinished / "inverse" if target == self.inverse else self.unfinished
         return folder / target.name
 
-    def begin(self) -> None:
-        """Make room for a new attempt, by the holder of the claim.
+    def fence(self) -> None:
+        """Take the folders of all earlier owners away, and what killed processes left; make one's own.
 
-        The status goes first: from here on nothing claims that the job is done. Then what it proved,
-        so that a field in its place always belongs to the status beside it, and what a killed process left.
+        Only a status that is read after this tells whether the job is done: from here on nobody else ends it.
         """
-        for path in (self.status, self.sidecar, *self.outputs.values()):
-            _remove(path)
-        for pattern in (".*.partial.*", ".clock-*"):
+        (self.unfinished / "inverse").mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob("unfinished*"):
+            if path != self.unfinished:
+                with suppress(FileNotFoundError):
+                    path.rename(self.folder / f".discarded-{secrets.token_hex(4)}")
+        for pattern in (".discarded-*", ".*.partial.*", ".clock-*"):
             for path in self.folder.glob(pattern):
                 _remove(path)
-        self.discard()
-        (self.unfinished / "inverse").mkdir(parents=True)
 
-    def discard(self) -> None:
-        """Remove what an attempt has written so far."""
-        _remove(self.unfinished)
+    def begin(self) -> None:
+        """Make room for an attempt.
+
+        The status goes first: from here on nothing claims that the job is done. Then what it proved,
+        so that a field in its place always belongs to the status beside it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If another owner has fenced this one off.
+        """
+        for number, path in enumerate((self.status, self.sidecar, *self.outputs.values())):
+            if path.exists() or path.is_symlink():
+                path.rename(self.unfinished / f"old-{number}")
+        self.extend()
 
     def extend(self) -> None:
-        """Make room for files that are made of the verified field; what it proved stays."""
-        self.discard()
-        self.unfinished.mkdir(parents=True)
+        """Make room for files that are made of the verified field; what it proved stays.
 
-    def finish(self, sidecar: Sidecar) -> None:
-        """Move what was written, and its sidecar, to their places, a verified field last."""
-        write_json(self.unfinished / self.sidecar.name, sidecar.to_json())
-        others = [path for role, path in self.outputs.items() if role != "field"]
-        for target in (*others, self.sidecar, self.field):
-            source = self.draft(target)
-            if source.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                move(source, target)
-        self.discard()
+        Raises
+        ------
+        FileNotFoundError
+            If another owner has fenced this one off.
+        """
+        for path in self.unfinished.iterdir():
+            _remove(path)
+        (self.unfinished / "inverse").mkdir()
 
-    def write_status(self, status: JobStatus) -> None:
-        """Record how the job ended: from here on it is done, or failed."""
-        write_json(self.status, status.to_json())
+    def discard(self) -> None:
+        """Remove what this owner has written so far."""
+        _remove(self.unfinished)
+
+    def finish(self, status: JobStatus, sidecar: Sidecar | None = None) -> None:
+        """Put an end in its place: what was written with its sidecar, a verified field last, if it ended
+        well, and then the status that proves it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If another owner has fenced this one off.
+        """
+        if sidecar is not None:
+            write_json(self.draft(self.sidecar), sidecar.to_json())
+            others = [path for role, path in self.outputs.items() if role != "field"]
+            for target in (*others, self.sidecar, self.field):
+                source = self.draft(target)
+                if source.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    move(source, target)
+        write_json(self.draft(self.status), status.to_json())
+        move(self.draft(self.status), self.status)
+        self.discard()
 
     def read_status(self) -> JobStatus | None:
         """How the job ended, as far as is recorded; None when nothing is.
@@ -240,7 +279,11 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keep other processes from writing what all of them share: run.json, results.csv, inputs.json.
 
-        A holder that does not let go for a minute is not waited for: each file is still written whole.
+        Raises
+        ------
+        OSError
+            If it cannot be had: another process does not let go of it for a minute, or the folder cannot be
+            written.
         """
         with hold(self.path / ".lock"):
             for path in self.path.glob(".*.partial.*"):
@@ -270,6 +313,20 @@ class RunFolder:
             raise InputError(
                 f"{self.path}: cannot be read ({error.strerror}); choose another --out"
             ) from error
+
+    def check_writable(self) -> None:
+        """Accept a place that this user may write to, as `check` and before any work; write nothing.
+
+        Raises
+        ------
+        InputError
+            As `check`, or if it may not be written.
+        """
+        self.check()
+        for path in (self.path, self.logs, self.path / ".lock"):
+            there = next(one for one in (path, *path.absolute().parents) if one.exists())
+            if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
+                raise InputError(f"{there}: nothing can be written there; choose another --out")
 
     def create(self) -> None:
         """Make the folder, or accept one that an earlier run made.

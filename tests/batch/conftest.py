@@ -110,6 +110,17 @@ def fill(task):
     os.truncate(stream.name, os.path.getsize(stream.name) - 20_000)
 
 
+def fill_scratch(task):
+    """Write until nothing fits any more, and misunderstand that as engines do."""
+    try:
+        with open(task.scratch / "image.nii", "wb") as stream:
+            while True:
+                stream.write(bytes(4096))
+                stream.flush()
+    except OSError:
+        raise RuntimeError("could the file be damaged?") from None
+
+
 def vandal(task):
     """Truncate an image of the data set."""
     victim = Path(os.environ["VICTIM"])
@@ -172,6 +183,7 @@ class Faulty:
             "abort": lambda: os.abort(),
             "hog": lambda: hog(task, 20_000),
             "greedy": lambda: hog(task, 300),
+            "giant": lambda: (hog(task, 300), time.sleep(5)),
             "sleep": sleep,
             "native": lambda: native(task),
             "exit": lambda: os._exit(0),
@@ -183,6 +195,7 @@ class Faulty:
             "fork": lambda: fork(task),
             "lonely": lambda: lonely(os.environ["EXECUTIONS"] + ".lonely"),
             "fill": lambda: fill(task),
+            "fill_scratch": lambda: fill_scratch(task),
             "vandal": lambda: vandal(task),
             "nonsense": lambda: nonsense(task),
             "slow": lambda: time.sleep(float(os.environ.get("SLOW_SECONDS", "0.3"))),
@@ -386,6 +399,7 @@ class Lab:
             ".clock-",
             "claim-",
             "unfinished",
+            ".discarded-",
             "iterreg-scratch",
             "dropped",
             "native_temporary",

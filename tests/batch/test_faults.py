@@ -171,3 +171,18 @@ def test_z_a_second_run_does_only_what_is_missing(batch: Any) -> None:
     third = lab.run()
     assert third.returncode == 0
     assert lab.counts() == before + again
+
+
+def test_jobs_that_fit_one_by_one_do_not_go_over_the_memory_together(make_lab: Callable[..., Any]) -> None:
+    """Both take twice what they said. One has to go, is tried again alone, and the third asks for more."""
+    lab = make_lab("giant", "s01", "s02")
+    lab.faults(s01="giant", s02="giant")
+    ended = lab.run("--cores", "2", "--threads", "1", "--memory", "500M")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    attempts = [lab.status(subject)["attempts"] for subject in lab.subjects]
+    assert sorted(len(tried) for tried in attempts) == [1, 1, 2]
+    (first,) = [tried[0] for tried in attempts if len(tried) == 2]
+    assert first["outcome"] == "out of memory"
+    assert "were expected, and all jobs together" in first["reason"]
+    assert "of the 500 MiB they may have" in first["reason"]
+    assert lab.survivors() == []

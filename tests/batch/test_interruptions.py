@@ -8,6 +8,7 @@ import signal
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def test_kill_9_of_the_warm_parent(make_lab: Callable[..., Any]) -> None:
     assert main.wait(timeout=300) == 0, lab.output()
     first, second = lab.status("slow")["attempts"]
     assert first["outcome"] == "crash"
-    assert "parent process died" in first["reason"]
+    assert "parent process died or was stopped" in first["reason"]
     assert second["outcome"] == "ok"
     assert lab.status("s00")["outcome"] == "ok"
     assert lab.survivors() == []
@@ -154,3 +155,22 @@ def test_engines_that_do_not_come_up(make_lab: Callable[..., Any]) -> None:
     refused = lab.run("--method", "noimport")
     assert refused.returncode == 1
     assert "'noimport' cannot be loaded (ModuleNotFoundError" in refused.stderr
+
+
+def test_an_end_within_a_grace_period_though_the_warm_parents_are_stopped(
+    make_lab: Callable[..., Any],
+) -> None:
+    """A scheduler sends SIGTERM and kills half a minute later; claims must have been given back by then."""
+    lab = make_lab("slow")
+    main = lab.start("--method", "faulty", "--method", "slowwarm", WARM_SECONDS="0", **FOR_EVER)
+    lab.await_executions("slow", times=2)
+    servers = [pid for pid in lab.survivors() if _parent(pid) == main.pid]
+    assert len(servers) == 2
+    for pid in servers:
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    main.send_signal(signal.SIGTERM)
+    assert main.wait(timeout=120) == 130, lab.output()
+    assert time.monotonic() - began < 30
+    assert lab.survivors() == []
+    assert lab.leftovers() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from iterreg.cli.batch_options import parse_bytes
+from iterreg.cli.batch_options import parse_bytes, parse_seconds
 from iterreg.cli.main import main
 
 
@@ -186,13 +187,58 @@ def test_status_of_something_else(
         ("12G", 12 * 2**30),
         ("800M", 800 * 2**20),
         ("1.5GiB", 3 * 2**29),
-        ("7", 7),
-        ("2kb", 2048),
+        ("7000000", 7_000_000),
+        ("2048kb", 2**21),
+        (".5g", 2**29),
         ("1T", 2**40),
     ],
 )
 def test_sizes(text: str, count: int) -> None:
     assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("2", "for 2 GiB write 2G"),
+        ("512", "for 512 GiB write 512G"),
+        ("1K", "for 1 GiB write 1G"),
+        ("1.5", "'1.5' means 2 bytes"),
+        ("9" * 400, "more memory than there is"),
+        ("1.2.3G", "is not a size"),
+        ("12 GB of it", "is not a size"),
+    ],
+)
+def test_sizes_nobody_means_are_refused_with_what_to_write(text: str, advice: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=advice):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("3600", 3600), ("0.5", 0.5), ("90s", 90), ("90m", 5400), ("2h", 7200), ("1.5h", 5400), ("1d", 86400),
+        ("2h30m", 9000), ("1:00:00", 3600), ("00:30:00", 1800), ("120:00:05", 432005), ("1-12:00:00", 129600),
+    ],
+)  # fmt: skip
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("1:30", "may mean minutes or hours; write 1m30s or 1h30m"),
+        ("1:90:00", "is not a duration"),
+        ("soon", "is not a duration such as 3600, 90m, 2h or 1:00:00"),
+        ("0:00:00", "above zero"),
+        ("9" * 400, "above zero"),
+        ("-5", "is not a duration"),
+    ],
+)
+def test_durations_that_are_none(text: str, advice: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=advice):
+        parse_seconds(text)
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from iterreg.jobs import forkserver
 from iterreg.jobs import supervise as module
+from iterreg.jobs.admission import Admission
 from iterreg.jobs.forkserver import ForkServer, ServerError
 from iterreg.jobs.outcome import Outcome, Report
-from iterreg.jobs.resources import children_of
+from iterreg.jobs.resources import children_of, is_stopped, process_start
 from iterreg.jobs.supervise import supervise
 
 TARGETS = """
@@ -53,6 +57,11 @@ def hold(payload):
     kept = bytearray(payload["bytes"])
     for place in range(0, len(kept), 4096):
         kept[place] = 1
+    time.sleep(payload["seconds"])
+
+
+def leave_and_nap(payload):
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
     time.sleep(payload["seconds"])
 
 
@@ -174,7 +183,8 @@ def test_a_timeout(start: Any, call: Any) -> None:
 
 
 def test_a_memory_limit(start: Any, call: Any) -> None:
-    report = call(start(), "hold", {"bytes": 200 * 2**20, "seconds": 1000}, memory_limit=100 * 2**20)
+    with Admission(cores=1, memory=100 * 2**20)(cores=1, memory=2**20) as share:
+        report = call(start(), "hold", {"bytes": 200 * 2**20, "seconds": 1000}, share=share)
     assert report.outcome is Outcome.OUT_OF_MEMORY
     assert "needed more than the 100 MiB it was allowed" in report.reason
 
@@ -274,3 +284,109 @@ def test_close_kills_what_runs(start: Any, call: Any) -> None:
     thread.join()
     assert reports[0].outcome is Outcome.CRASH
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.fixture
+def stopped(start: Any, call: Any) -> tuple[ForkServer, int]:
+    """A warm parent that somebody has stopped."""
+    server = start()
+    parent = call(server, "echo").value["parent"]
+    os.kill(parent, signal.SIGSTOP)
+    wait_for(lambda: is_stopped(parent))
+    return server, parent
+
+
+def test_a_timeout_holds_when_the_parent_is_stopped_in_between(
+    start: Any, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child runs, its parent does not: it is killed in time, and so is a parent that does not bury it."""
+    monkeypatch.setattr(module, "_BURIAL_SECONDS", 1.0)
+    server = start()
+    reports: list[Report] = []
+    thread = threading.Thread(
+        target=lambda: reports.append(call(server, "burn", {"seconds": 1000}, timeout=3))
+    )
+    thread.start()
+    wait_for(lambda: any(child.pid for child in server._children.values()))
+    child = next(iter(server._children.values()))
+    os.kill(server._process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    thread.join(timeout=60)
+    assert time.monotonic() - began < 15
+    (report,) = reports
+    assert report.outcome is Outcome.TIMEOUT
+    assert 0.1 < report.cpu_seconds < 10  # what the kernel still knew of it
+    assert process_start(child.pid) is None
+    wait_for(lambda: process_start(server._process.pid) is None)
+    assert not server.alive
+
+
+def test_an_answer_counts_though_the_parent_was_stopped(
+    start: Any, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BURIAL_SECONDS", 1.0)
+    server = start()
+    reports: list[Report] = []
+    thread = threading.Thread(target=lambda: reports.append(call(server, "burn", {"seconds": 2})))
+    thread.start()
+    wait_for(lambda: any(child.pid for child in server._children.values()))
+    os.kill(server._process.pid, signal.SIGSTOP)
+    thread.join(timeout=60)
+    (report,) = reports
+    assert report.outcome is Outcome.OK
+    assert 2 <= report.cpu_seconds < 10
+    assert not server.alive
+
+
+def test_a_parent_that_starts_nothing_is_ended(
+    stopped: tuple[ForkServer, int], call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forkserver, "_START_SECONDS", 1.0)
+    server, parent = stopped
+    report = call(server, "echo")
+    assert report.outcome is Outcome.CRASH  # which is tried once more, with a new parent
+    assert "has not answered for 1 s" in report.reason
+    wait_for(lambda: process_start(parent) is None)
+    assert not server.alive
+
+
+def test_a_parent_that_reads_nothing_is_ended(
+    stopped: tuple[ForkServer, int], call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many long messages that the socket takes no more."""
+    monkeypatch.setattr(forkserver, "_START_SECONDS", 1.0)
+    server, _ = stopped
+    with suppress(BlockingIOError):
+        while True:
+            server._socket.send(b"x" * 100_000, socket.MSG_DONTWAIT)
+    assert "has not answered for 1 s" in call(server, "echo").reason
+
+
+def test_a_stop_holds_when_the_parent_is_stopped(stopped: tuple[ForkServer, int], call: Any) -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    began = time.monotonic()
+    assert call(stopped[0], "echo", stop=stop).outcome is Outcome.INTERRUPTED
+    assert time.monotonic() - began < 5
+
+
+def test_a_stopped_parent_is_closed_within_a_grace_period_and_leaves_nothing(start: Any, call: Any) -> None:
+    """With a child in a group of its own, and that child's helper in a session of its own."""
+    server = start("helper")
+    reports: list[Report] = []
+    thread = threading.Thread(target=lambda: reports.append(call(server, "leave_and_nap", {"seconds": 1000})))
+    thread.start()
+    wait_for(lambda: any(child.pid and children_of(child.pid) for child in server._children.values()))
+    family = _family(server._process.pid)
+    assert len(family) >= 4
+    os.kill(server._process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    server.close()
+    assert time.monotonic() - began < 16
+    thread.join(timeout=30)
+    assert reports[0].outcome is Outcome.CRASH
+    wait_for(lambda: all(process_start(pid) is None for pid in family))
+
+
+def _family(pid: int) -> list[int]:
+    return [pid, *(found for child in children_of(pid) for found in _family(child))]

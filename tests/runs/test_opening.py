@@ -9,6 +9,7 @@ import pytest
 
 from iterreg.dataset import Pair, Scan
 from iterreg.errors import InputError
+from iterreg.jobs.atomic import write_json
 from iterreg.runs import ArmRecord, JobStatus, RunFolder, RunRecord, Sidecar, open_results
 from iterreg.runs.opening import dataset_of, open_named
 from iterreg.runs.record import DatasetRecord
@@ -121,7 +122,7 @@ def test_a_field_that_is_not_what_its_job_wrote_is_doubted(run: RunFolder) -> No
 
     assert "its job has not ended" in doubt("aa")
     status = JobStatus("ok", version="v2", files={"field": WrittenFile(job.field.name, 0, "aa")})
-    job.write_status(status)
+    write_json(job.status, status.to_json())
     assert doubt("aa") == ""
     assert "is not the field that its status describes" in doubt("bb")
     touch(
@@ -129,7 +130,7 @@ def test_a_field_that_is_not_what_its_job_wrote_is_doubted(run: RunFolder) -> No
         json.dumps(Sidecar(JobStatus("ok", files={"field": WrittenFile("x", 0, "cc")})).to_json()),
     )
     assert "is not the field that its sidecar describes" in doubt("aa")
-    job.write_status(JobStatus("ok", version="v1", seed=1))
+    write_json(job.status, JobStatus("ok", version="v1", seed=1).to_json())
     found = method.doubt("1_2", job.field, "aa")
     assert found is not None
     assert found.refused
