@@ -321,6 +321,8 @@ class RunRecord:
 
     def _reopened(self) -> Dataset | None:
         """The data set as it is now; None when it is not there any more."""
+        if not self.dataset.source.exists():
+            return None
         opened = self.dataset.opened
         options: Mapping[str, Any] = opened.options if opened else {}
         try:
