@@ -207,6 +207,7 @@ def refresh(
     dataset: Dataset,
     *,
     whole: Dataset,
+    chosen: bool = False,
     protocol: str | None = None,
     cores: int = 0,
 ) -> tuple[list[str], list[str]]:
@@ -216,6 +217,9 @@ def refresh(
     ----------
     dataset, whole
         As for `score`.
+    chosen
+        Whether the data set was named by the user. Otherwise scores that were made with another one are left
+        as they are, and a sentence says so.
     protocol
         For what is not scored yet, and for scores by another one.
 
@@ -230,8 +234,9 @@ def refresh(
         If a method has neither fields nor scores, or the results cannot be written.
     """
     from iterreg.errors import InputError
+    from iterreg.evaluation.folder import doubts
     from iterreg.evaluation.records import with_scored
-    from iterreg.evaluation.rules import choose_rules, recorded_rules
+    from iterreg.evaluation.rules import choose_rules, recorded_rules, source_of
 
     new: list[str] = []
     notes: list[str] = []
@@ -239,6 +244,14 @@ def refresh(
         if method.fields is None:
             if not (method.scores / "pairs.csv").is_file():
                 raise InputError(f"{method.scores}: holds no scores, and there are no fields to score")
+            continue
+        other = source_of(method.scores)
+        if not chosen and other not in (None, str(whole.source.absolute())):
+            notes.append(
+                f"{method.name}: its scores were made with {other}; "
+                "name that with --dataset to have them checked."
+            )
+            notes += [f"{method.name}: {said}." for said in doubts(method, dataset)]
             continue
         together = with_scored(dataset, whole, method.scores)
         rules = recorded_rules(method.scores, together)
@@ -251,9 +264,7 @@ def refresh(
 
         records = score(method, dataset, rules, whole=whole, cores=cores, on_work=tell)
         notes += [f"{method.name}: {record.doubt}." for record in records if record.doubt]
-        notes += [
-            f"{method.name}: {other}." for p in dataset.pairs if (other := method.other_version(p.name))
-        ]
+        notes += [f"{method.name}: {said}." for p in dataset.pairs if (said := method.other_version(p.name))]
     return new, notes
 
 

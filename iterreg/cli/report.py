@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         whole and whole.select(tasks=listed(args.task), pairs=listed(args.pairs)),
         args.out,
         whole=whole,
+        chosen=bool(args.dataset),
         published=published,
         notes=notes,
         protocol=args.protocol,
@@ -112,6 +113,7 @@ def make_report(
     out: Path,
     *,
     whole: Dataset | None = None,
+    chosen: bool = False,
     published: Sequence[str] = (),
     notes: Sequence[str] = (),
     protocol: str | None = None,
@@ -127,6 +129,8 @@ def make_report(
         The pairs to report. None: only scores are shown, no pictures.
     whole
         The data set that those pairs were chosen from; what was scored of it before stays scored.
+    chosen
+        Whether it was named by the user, and not found by the runs.
     published
         Tables of published means, for reference rows.
     """
@@ -143,7 +147,9 @@ def make_report(
     said = list(notes)
     if dataset is None:
         said.append("No data set is known, so there are no pictures; name it with --dataset.")
-    evaluated, doubts = _evaluate(entries, dataset, whole or dataset, protocol=protocol, cores=cores)
+    evaluated, doubts = _evaluate(
+        entries, dataset, whole or dataset, chosen=chosen, protocol=protocol, cores=cores
+    )
     said += doubts
     results = [Results.of(entry) for entry in entries]
     comparison = _compare(results, dataset, published)
@@ -178,6 +184,7 @@ def _evaluate(
     dataset: Dataset | None,
     whole: Dataset | None,
     *,
+    chosen: bool,
     protocol: str | None,
     cores: int,
 ) -> tuple[str, list[str]]:
@@ -193,7 +200,7 @@ def _evaluate(
             if not (entry.scores / "pairs.csv").is_file():
                 raise InputError(f"{entry.scores}: holds no scores; name the data set with --dataset")
     else:
-        new, doubts = refresh(entries, dataset, whole=whole, protocol=protocol, cores=cores)
+        new, doubts = refresh(entries, dataset, whole=whole, chosen=chosen, protocol=protocol, cores=cores)
     protocols = sorted({found for entry in entries if (found := protocol_of(entry.scores))})
     by = f"Scored by the protocol {', '.join(protocols)}." if protocols else ""
     return (f"{by} Evaluated for this report: {', '.join(new)}." if new else by), doubts

@@ -21,13 +21,14 @@ from iterreg.evaluation.protocols import Measure
 from iterreg.evaluation.protocols.config import measures_by_configs
 from iterreg.evaluation.rules import Rules
 from iterreg.evaluation.scoring import PairScores
+from iterreg.io.challenge import field_name
 from iterreg.jobs.hashing import FileDigests, digest
 from iterreg.jobs.progress import Progress, format_seconds
 from iterreg.jobs.resources import available_memory
 from iterreg.runs import MethodResults
 from iterreg.volume import read_grid
 
-__all__ = ["PairRecord", "evaluate_folder"]
+__all__ = ["PairRecord", "doubts", "evaluate_folder"]
 
 _REVISION = 1
 """Raise it when a measure changes: scores of before are then not taken over."""
@@ -155,6 +156,18 @@ def evaluate_folder(
             PairRecord(job.pair, job.measures, job.found.path, scores, reason, job.note, job.doubt)
         )
     return records
+
+
+def doubts(method: MethodResults, dataset: Dataset) -> list[str]:
+    """Which fields are not what their run or their sidecar describes, without scoring them; sentences."""
+    digests = FileDigests()
+    digests.load(method.scores / "digests.json")
+    found = []
+    for pair in dataset.pairs:
+        path = (method.fields or method.scores) / field_name(pair.name)
+        if path.is_file() and (doubt := method.doubt(pair.name, path, digests(path))) is not None:
+            found.append(doubt.sentence)
+    return found
 
 
 def _plan(

@@ -144,6 +144,7 @@ def _summary(records: Sequence[PairRecord], rules: Rules, dataset: Dataset) -> d
     found = aggregates(records, rules.protocol)
     return {
         "dataset": dataset.name,
+        "source": str(dataset.source.absolute()),
         **rules.to_json(),
         "iterreg": __version__,
         "pairs": len(records),

@@ -13,7 +13,7 @@ from iterreg.errors import InputError
 from iterreg.evaluation.protocols import Protocol, protocol_named
 from iterreg.evaluation.protocols.config import EvaluationConfig, configs_beside, read_config
 
-__all__ = ["Rules", "choose_rules", "protocol_of", "recorded_rules"]
+__all__ = ["Rules", "choose_rules", "protocol_of", "recorded_rules", "source_of"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,16 @@ def recorded_rules(scores: Path, dataset: Dataset) -> Rules | None:
 
 def protocol_of(scores: Path) -> str | None:
     """The protocol by which a folder of scores was made; None when it does not say."""
+    return _summarised(scores, "protocol")
+
+
+def source_of(scores: Path) -> str | None:
+    """The file or folder of the data set that scores were made with; None when they do not say."""
+    return _summarised(scores, "source")
+
+
+def _summarised(scores: Path, key: str) -> str | None:
     try:
-        return str(json.loads((scores / "summary.json").read_text())["protocol"])
+        return str(json.loads((scores / "summary.json").read_text())[key])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -48,8 +48,11 @@ class DatasetRecord:
     def is_same(self, other: DatasetRecord) -> bool:
         """Whether both are one data set: opened from the same place in the same way, or one that has moved.
 
-        It has moved when it has the same name and the earlier one is not in its place any more.
+        It has moved when it has the same name and the earlier one is not in its place any more. A record of
+        before may not say of which data set it is; then it is of any.
         """
+        if not self.name:
+            return True
         if self.name == other.name and not self.source.exists():
             return True
         if self.opened is None or other.opened is None:
@@ -287,9 +290,14 @@ class RunRecord:
         return {pair.name: pair for pair in self.pairs}
 
     def asked(self) -> Dataset:
-        """The data set with the pairs that the run was asked for, just as it was asked for them."""
-        one = self.dataset
-        return Dataset(one.name, self.pairs, one.source, one.promised_shape, opened=one.opened)
+        """The data set with the pairs that the run was asked for, with the files it was asked for with.
+
+        Labels, landmarks and masks that it did not have then are added, as the data set names them now.
+        """
+        one, now = self.dataset, self._reopened()
+        found = {pair.case: pair for pair in now.pairs} if now else {}
+        pairs = tuple(_with_new(pair, found.get(pair.case)) for pair in self.pairs)
+        return Dataset(one.name, pairs, one.source, one.promised_shape, opened=one.opened)
 
     def whole(self) -> Dataset:
         """The whole data set, of which the run may have been asked for a part.
@@ -297,18 +305,23 @@ class RunRecord:
         A json or csv that is still where it was is read again, as it was read then. Otherwise it is `asked`,
         with a note.
         """
-        source, opened = self.dataset.source, self.dataset.opened
-        if source.is_file() and source.suffix.lower() in (".json", ".csv", ".tsv"):
-            options: Mapping[str, Any] = opened.options if opened else {}
-            sources = opened.sources if opened else (source,)
-            whole = open_dataset(sources, **options)
-            if self.by_name.keys() <= {pair.name for pair in whole.pairs}:
-                return whole
+        whole = self._reopened() if self.dataset.source.suffix.lower() in (".json", ".csv", ".tsv") else None
+        if whole is not None and self.by_name.keys() <= {pair.name for pair in whole.pairs}:
+            return whole
         note = (
             "the pairs are those that the run was asked for; "
             "name the challenge's json with --dataset to be held to it"
         )
         return replace(self.asked(), notes=(note,))
+
+    def _reopened(self) -> Dataset | None:
+        """The data set as it is now; None when it is not there any more."""
+        opened = self.dataset.opened
+        options: Mapping[str, Any] = opened.options if opened else {}
+        try:
+            return open_dataset(opened.sources if opened else (self.dataset.source,), **options)
+        except (InputError, TypeError):  # a later iterreg may know options that this one does not
+            return None
 
     @classmethod
     def from_json(cls, content: Content) -> RunRecord:
@@ -320,7 +333,9 @@ class RunRecord:
             If it is of a version that is not known, or does not say of which data set the run is.
         """
         version = content.known_format()
-        dataset = DatasetRecord.from_json(content.inner("dataset"))
+        inner = content.inner("dataset")
+        named = version > 1 or "source" in inner
+        dataset = DatasetRecord.from_json(inner) if named else DatasetRecord("", Path())
         problems: list[str] = []
         arms = Content(content.values("arms"), f"{content.where}: arms")
         read_pair = _earlier_pairs(dataset) if version == 1 else _pairs_of(content, problems)
@@ -379,6 +394,17 @@ def _sound(
 
 
 _COMPANIONS = ("labels", "landmarks", "mask")
+
+
+def _with_new(pair: Pair, now: Pair | None) -> Pair:
+    """A pair with the companions it lacks, from the same images as the data set has them now."""
+    if now is None or (now.fixed.path, now.moving.path) != (pair.fixed.path, pair.moving.path):
+        return pair
+    fixed, moving = (
+        replace(scan, **{name: getattr(scan, name) or getattr(other, name) for name in _COMPANIONS})
+        for scan, other in ((pair.fixed, now.fixed), (pair.moving, now.moving))
+    )
+    return replace(pair, fixed=fixed, moving=moving)
 
 
 def _pairs_to_json(pairs: Sequence[Pair]) -> dict[str, Any]:

@@ -265,11 +265,22 @@ def _costs(pairs: Path) -> dict[str, dict[str, float]]:
     results = arm.parent / "results.csv"
     if pairs.absolute().parent.name != "scores" or not results.is_file():
         return {}
+    try:
+        rows = _rows(results)
+    except InputError:  # it is derived from the jobs' statuses, and says nothing that a comparison needs
+        return {}
     return {
-        row["case"]: {name: float(row[name]) for name in _COSTS if row.get(name)}
-        for row in _rows(results)
+        row["case"]: {name: value for name in _COSTS if (value := _number(row.get(name))) is not None}
+        for row in rows
         if row.get("arm") == arm.name and row.get("outcome") == "ok" and row.get("case")
     }
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
 
 
 # -- a challenge's own json -----------------------------------------------------------------------------

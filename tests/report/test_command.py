@@ -178,6 +178,16 @@ def test_an_arm_without_a_field_and_a_status_of_wrong_types_cost_themselves(
         assert "arm broken" in said.err
 
 
+def test_scores_by_another_data_set_are_left_as_they_are(runs: Any, report: Report) -> None:
+    """The fixture has copied the run and its data: the copy is another data set than the run records."""
+    assert main(["evaluate", str(runs.run), "--dataset", str(runs.dataset), "--cores", "1"]) == 2
+    table = runs.run / "identity" / "scores" / "pairs.csv"
+    before = table.read_bytes()
+    shown = words(report(runs.run, dataset=False))
+    assert f"its scores were made with {runs.dataset}; name that with --dataset" in shown
+    assert table.read_bytes() == before
+
+
 def test_scores_alone_give_numbers_without_pictures(runs: Any, report: Report) -> None:
     report(runs.deep)
     alone = runs.run.parent / "elsewhere"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,18 @@ def test_what_differs_between_two_versions_is_said_by_the_names_of_the_parameter
     assert first == "seed 5 instead of 1"
     assert second == "pyramid.levels [4, 1] instead of [4, 2]"
     assert third.startswith("long [0, 1, 2"), "what differs beyond what is shown differs all the same"
+
+
+def test_labels_that_came_after_the_run_are_found(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a", "X_dataset.json", 1)
+    for number in (1, 9):
+        (path.parent / "imagesVal" / f"X_{number:04d}_0000.nii.gz").touch()
+    dataset = open_dataset(path)
+    record = RunRecord(recorded(dataset), dataset.pairs)
+    assert record.asked() == replace(dataset, opened=record.dataset.opened)
+    (path.parent / "labelsVal").mkdir()
+    labels = path.parent / "labelsVal" / "X_0001_0000.nii.gz"
+    labels.touch()
+    assert record.asked().pairs[0].fixed.labels == labels
+    path.unlink()
+    assert record.asked().pairs == dataset.pairs

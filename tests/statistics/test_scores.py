@@ -123,6 +123,17 @@ def test_a_run_folder_of_arms_with_its_costs(write_run, tmp_path: Path) -> None:
     ]
 
 
+def test_a_damaged_table_of_costs_costs_the_costs(write_run, tmp_path: Path) -> None:
+    write_run("run/syn/scores", {CASE: {"DSC": 0.7}})
+    results = tmp_path / "run" / "results.csv"
+    results.write_text(f"arm,case,outcome,cpu_s,wall_s,peak_mib\nsyn,{CASE},ok,much,3,800\n")
+    scores = load_scores([str(tmp_path / "run")])
+    assert scores.table("wall_s")["syn"].tolist() == [3]
+    assert "cpu_s" not in [measure.name for measure in scores.measures]
+    results.write_bytes(b"\xff\x00")
+    assert load_scores([str(tmp_path / "run")]).table("DSC")["syn"].tolist() == [0.7]
+
+
 def test_a_challenges_json(tmp_path: Path) -> None:
     path = tmp_path / "their_metrics.json"
     case = {
