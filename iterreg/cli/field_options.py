@@ -75,4 +75,4 @@ def print_remarks(command: str, images: Iterable[str]) -> None:
 
     for image in dict.fromkeys(images):
         for remark in judge_header(Path(image), read_grid(image)):
-            print(f"iterreg {command}: {remark.severity}: {image}: {remark}", file=sys.stderr)
+            print(f"iterreg {command}: note: {image}: {remark}", file=sys.stderr)

@@ -157,7 +157,7 @@ def densify(maps: Sequence[PointMap], fixed: Grid, moving: Grid, *, source: str)
     Warns
     -----
     InputWarning
-        If they are defined on a part of it only: elsewhere points are not moved.
+        If they are defined on a part of it only: elsewhere the one that ends there displaces nothing.
     """
     apply = chain(maps)
     to_moving: FloatArray = np.asarray(np.linalg.inv(moving.affine), dtype=np.float64)
@@ -184,8 +184,8 @@ def _judge_cover(covered: int, fixed: Grid, source: str) -> None:
         )
     if covered < fixed.size:
         warnings.warn(
-            f"{source}: covers {100 * covered / fixed.size:.1f} % of the fixed image's voxels; the others "
-            "are not moved. See that these are the images it was made for",
+            f"{source}: covers {100 * covered / fixed.size:.1f} % of the fixed image's voxels; elsewhere "
+            "it displaces nothing, as in ITK. See that these are the images it was made for",
             InputWarning,
             stacklevel=3,
         )

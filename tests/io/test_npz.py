@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -105,3 +107,47 @@ class TestRefusals:
     def test_name(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"\.npz"):
             npz.write(tmp_path / "a.npy", DisplacementField.identity(GRID))
+
+
+def _lying_header(shape: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return stream.getvalue() + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("text.npz", {"a.txt": b"hello"}, "is an archive of a.txt, not of a numpy array"),
+        ("none.npz", {}, "holds the arrays none"),
+        ("damaged.npz", {"arr_0.npy": b"hello"}, "magic string"),
+        ("lie.npz", {"arr_0.npy": _lying_header((32767,) * 4)}, "bytes instead of"),
+        ("lie.npy", _lying_header((32767,) * 4), "cannot be read as a numpy file"),
+        ("text.npy", b"not an array", "magic string is not correct"),
+        ("empty.npy", b"", "cannot be read as a numpy file"),
+    ],
+)
+def test_what_is_no_array_is_refused(
+    name: str, content: bytes | dict[str, bytes], words: str, tmp_path: Path
+) -> None:
+    """Before memory is asked for what a header promises, and never with the advice to unpickle."""
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, data in content.items():
+                archive.writestr(member, data)
+    with pytest.raises(InputError, match=words) as raised:
+        npz.load_array(path)
+    assert str(path) in str(raised.value)
+    assert "pickle" not in str(raised.value)
+
+
+def test_complex_and_objects_are_refused(tmp_path: Path) -> None:
+    for name, array in (("c", np.zeros((4, 4, 4, 3), np.complex64)), ("o", np.array([{}], object))):
+        np.save(tmp_path / f"{name}.npy", array)
+        np.savez(tmp_path / f"{name}.npz", array)
+        for suffix in (".npy", ".npz"):
+            with pytest.raises(InputError, match=f"{name}{suffix}: "):
+                npz.load_array(tmp_path / f"{name}{suffix}")
