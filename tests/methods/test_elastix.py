@@ -385,7 +385,7 @@ def test_images_apart_are_refused_or_brought_together(run: Callable[..., Registr
     away = pair.moving.grid.affine.copy()
     away[0, 3] += 500
     elsewhere = Volume(pair.moving.array, Grid(pair.moving.grid.shape, away))
-    with pytest.raises(InputError, match=r"does not meet anywhere in the world"):
+    with pytest.raises(InputError, match=r"does not meet the fixed image anywhere in the world"):
         run(BSPLINE, moving=elsewhere)
     centred = AFFINE + '(AutomaticTransformInitialization "true")\n'
     shift = run([centred, BSPLINE], moving=elsewhere).field.to_world() - [500, 0, 0]
