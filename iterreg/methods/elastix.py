@@ -178,9 +178,9 @@ class Elastix:
         import itk
 
         _, elastix_type, _ = _classes(itk)
-        refuse_unusable(task, in_place=not _brings_together(parameters.values["stages"]))
         if sentence := self.refusal(parameters, task.fixed.grid, task.moving.grid):
             raise InputError(f"{named(task)}: {sentence}")
+        refuse_unusable(task, in_place=not _brings_together(parameters.values["stages"]))
         asked, task = task, upright(perpendicular(task))
         stages, overrides = _held(parameters.values["stages"], task.seed)
         method = elastix_type.New()

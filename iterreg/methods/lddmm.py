@@ -116,10 +116,10 @@ class LDDMM:
         from iterreg.kernels.first_use import announced
         from iterreg.lddmm import register
 
-        refuse_unusable(task)
         settings = _settings(parameters)
         if sentence := _refusal(settings, task.fixed.grid, task.moving.grid):
             raise InputError(f"{named(task)}: {sentence}")
+        refuse_unusable(task)
         with announced(_say):
             result = register(
                 task.fixed,

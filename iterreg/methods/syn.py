@@ -112,13 +112,14 @@ class SyN:
         from ants.internal import get_pointer_string
 
         settings = _settings(parameters)
+        if sentence := self.refusal(parameters, task.fixed.grid, task.moving.grid):
+            raise InputError(f"{named(task)}: {sentence}")
         in_place = settings.linear.initialization == "none"
         refuse_unusable(task, masks=settings.use_masks, in_place=in_place)
         asked, task = task, perpendicular(task)
         fixed, moving = task.fixed.grid, task.moving.grid
         boxes = registered_boxes(task, settings)
-        sentence = _refusal(settings, (fixed, moving), boxes)
-        if sentence:
+        if sentence := _refusal(settings, (fixed, moving), boxes):
             raise InputError(f"{named(task)}: {sentence}")
         images = _ants_images(task, settings, boxes)
         pointers = {name: str(get_pointer_string(image)) for name, image in images.items()}

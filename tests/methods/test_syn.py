@@ -521,7 +521,9 @@ def test_shear_is_refused(register: Register, pair: tuple[Volume, Volume]) -> No
     fixed, moving = pair
     affine = np.eye(4)
     affine[0, 1] = 0.2
-    with pytest.raises(InputError, match=r"tilted\.nii: its affine shears"):
+    with pytest.raises(
+        InputError, match=r"tilted\.nii: the moving image cannot be registered: its affine shears"
+    ):
         register(fixed, Volume(moving.array, Grid(SHAPE, affine), Path("tilted.nii")))
 
 
