@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import platform
 import shlex
 import sys
@@ -19,6 +17,7 @@ from iterreg.jobs.atomic import write_bytes, write_json, write_text
 from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome, Report
 from iterreg.jobs.resources import available_cores
+from iterreg.text_files import table_text
 
 __all__ = ["COLUMNS", "record_request", "result_row", "write_job_record", "write_results"]
 
@@ -231,9 +230,5 @@ def write_results(folder: RunFolder) -> list[dict[str, Any]]:
                 status = job.read_status()
                 if status is not None:
                     rows.append(result_row(arm, status))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(folder.results, text.getvalue())
+        write_text(folder.results, table_text(rows, COLUMNS))
     return rows

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iterreg.cli.commands import path_argument
 from iterreg.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"repeat for several; default {DEFAULT_METHOD}; `iterreg methods` lists them",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--out", type=Path, default=DEFAULT_OUT, help=f"run folder (default {DEFAULT_OUT})"
+        "-o", "--out", type=path_argument, default=DEFAULT_OUT, help=f"run folder (default {DEFAULT_OUT})"
     )
     group = parser.add_argument_group("resources")
     group.add_argument(
@@ -42,7 +43,9 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--timeout", type=_seconds, help="wall time per job, e.g. 3600, 90m or 2h (default: none)"
     )
-    group.add_argument("--scratch", type=Path, help="where temporary files go (default: the system's)")
+    group.add_argument(
+        "--scratch", type=path_argument, help="where temporary files go (default: the system's)"
+    )
     group = parser.add_argument_group("registration")
     group.add_argument("--seed", type=int, default=1, help="seed of every engine (default 1)")
     group.add_argument(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from iterreg.cli.commands import path_argument
 
 if TYPE_CHECKING:
     from iterreg.dataset import Dataset
@@ -22,7 +23,7 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("data set")
     group.add_argument(
-        "--root", type=Path, metavar="FOLDER", help="where the relative paths of a json or csv start"
+        "--root", type=path_argument, metavar="FOLDER", help="where the relative paths of a json or csv start"
     )
     group.add_argument(
         "--split",
@@ -31,7 +32,7 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--modality", metavar="0000", help="of a folder, take only images of this modality")
     group.add_argument(
-        "--atlas", type=Path, metavar="FILE", help="register this image with every image of DATASET"
+        "--atlas", type=path_argument, metavar="FILE", help="register this image with every image of DATASET"
     )
     group.add_argument(
         "--atlas-role",

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iterreg.cli.commands import path_argument
+
 if TYPE_CHECKING:
     from iterreg.dataset import Dataset
     from iterreg.evaluation.folder import PairRecord
@@ -27,13 +29,13 @@ def add_parser(subparsers: Any) -> None:
         "method) of a data set's pairs, with the official evaluators' numbers and robust ones beside them.",
         epilog="Exit code: 0 all scored, 1 the request cannot be carried out, 2 some pairs were not scored.",
     )
-    parser.add_argument("fields", type=Path, metavar="FIELDS", help="folder of the fields")
+    parser.add_argument("fields", type=path_argument, metavar="FIELDS", help="folder of the fields")
     parser.add_argument(
         "--dataset", required=True, metavar="DATASET",
         help="a LUMIR or Learn2Reg json (or an evaluation config), a csv of pairs, or a folder of images",
     )  # fmt: skip
     parser.add_argument(
-        "--root", type=Path, metavar="FOLDER", help="where the data set's relative paths start"
+        "--root", type=path_argument, metavar="FOLDER", help="where the data set's relative paths start"
     )
     parser.add_argument(
         "--split", choices=("validation", "test", "training"), help="which list of a json to take"
@@ -43,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
         help="default: learn2reg for a Learn2Reg evaluation config, lumir24 for LUMIR24's, else lumir25",
     )  # fmt: skip
     parser.add_argument(
-        "--config", action="append", type=Path, metavar="FILE",
+        "--config", action="append", type=path_argument, metavar="FILE",
         help="evaluation config with measures and label lists; repeat for several (default: those beside the "
         "data set's json that list its pairs)",
     )  # fmt: skip
@@ -58,7 +60,7 @@ def add_parser(subparsers: Any) -> None:
         "--pairs", action="append", metavar="FIX_MOV[,FIX_MOV]", help="score only these pairs"
     )
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="FOLDER",
+        "-o", "--out", type=path_argument, metavar="FOLDER",
         help="where the results go (default: scores beside a folder called fields, else FIELDS-scores)",
     )  # fmt: skip
     parser.add_argument("--cores", type=int, default=0, help="cores to use (default: all this process has)")

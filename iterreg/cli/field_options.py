@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Literal
 
+from iterreg.cli.commands import path_argument
 from iterreg.io.names import FORMAT_NAMES
+from iterreg.paths import to_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +37,9 @@ def add_field_arguments(
     )
     for role, what in (("fixed", fixed), ("moving", moving)):
         other = "" if role == needed else f"; default: the {needed} image's grid"
-        parser.add_argument(f"--{role}", metavar="IMG", required=role == needed, help=what + other)
+        parser.add_argument(
+            f"--{role}", type=path_argument, metavar="IMG", required=role == needed, help=what + other
+        )
 
 
 def field_from(args: argparse.Namespace, files: Sequence[str]) -> DisplacementField:
@@ -50,4 +54,6 @@ def field_from(args: argparse.Namespace, files: Sequence[str]) -> DisplacementFi
     from iterreg.volume import read_grid
 
     fixed, moving = read_grid(args.fixed or args.moving), read_grid(args.moving or args.fixed)
-    return formats.read(files, fixed, moving, name=args.source)
+    # What is in brackets is ITK's, with an option behind the name.
+    named = [text if text.startswith("[") else to_path(text) for text in files]
+    return formats.read(named, fixed, moving, name=args.source)

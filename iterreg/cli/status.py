@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from pathlib import Path
 
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 
 __all__ = ["add_parser", "run"]
 
@@ -19,7 +18,7 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Reads every job's status; a field without a status does not count as done.",
         epilog="Exit code: 0 all done, 2 some failed, 3 some are missing or running.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("run", type=path_argument, metavar="RUN", help="run folder")
     parser.add_argument("--verify", action="store_true", help="read every field again and compare its digest")
     parser.add_argument(
         "--log", metavar="ARM/PAIR", help="print the log of one job, e.g. syn-cheap/1000_1001"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +16,7 @@ from iterreg.evaluation.folder import PairRecord
 from iterreg.evaluation.protocols import Protocol
 from iterreg.evaluation.scoring import LabelRow
 from iterreg.jobs.atomic import write_text
+from iterreg.text_files import table_text
 
 __all__ = ["table", "write_records"]
 
@@ -111,11 +110,7 @@ def _label_rows(records: Sequence[PairRecord]) -> list[dict[str, Any]]:
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows under the union of their columns, in order of first appearance; NaN and infinity as such."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(row for row in rows if any(value != "" for value in row.values()))
-    return stream.getvalue()
+    return table_text((row for row in rows if any(value != "" for value in row.values())), columns)
 
 
 def _summary(records: Sequence[PairRecord], protocol: Protocol, dataset: Dataset) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from iterreg.errors import InputError
+from iterreg.paths import to_path
 
 __all__ = ["find", "names", "summary"]
 
@@ -39,7 +40,7 @@ def find(method: str, source: str) -> Path:
     InputError
         If it is neither.
     """
-    path = Path(source).expanduser()
+    path = to_path(source)
     if path.is_file():
         return path
     for preset in sorted(folder(method).glob(f"{source}.*")):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +12,8 @@ from iterreg.dataset import Dataset, Pair, open_dataset
 from iterreg.dataset.paths import ScanReader
 from iterreg.errors import InputError
 from iterreg.io.challenge import field_name
+from iterreg.paths import to_path
+from iterreg.text_files import read_json, read_table
 
 __all__ = ["Entry", "dataset_of", "find_entries", "is_scored", "protocol_of"]
 
@@ -72,8 +72,8 @@ class Entry:
         for pair in pairs:
             path = self.fields / field_name(pair)
             try:
-                found = json.loads(path.with_name(f"disp_{pair}.json").read_text())
-            except (OSError, ValueError):
+                found = read_json(path.with_name(f"disp_{pair}.json"))
+            except InputError:
                 continue
             if isinstance(found, dict):
                 return found
@@ -163,10 +163,9 @@ def is_scored(entry: Entry, dataset: Dataset) -> bool:
     """Whether the scores on disk are those of the fields on disk, pair by pair."""
     table = entry.scores / "pairs.csv"
     try:
-        with table.open(newline="") as stream:
-            rows = {row["case"]: row for row in csv.DictReader(stream)}
+        rows = {row["case"]: row for row in read_table(table)}
         written = table.stat().st_mtime_ns
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, InputError):
         return False
     if entry.fields is None:
         return True
@@ -184,19 +183,18 @@ def is_scored(entry: Entry, dataset: Dataset) -> bool:
 def protocol_of(entry: Entry) -> str | None:
     """The protocol by which an entry's scores on disk were made."""
     try:
-        found = json.loads((entry.scores / "summary.json").read_text())
-        return str(found["protocol"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_json(entry.scores / "summary.json")["protocol"])
+    except (InputError, KeyError, TypeError):
         return None
 
 
 def _split(text: str) -> tuple[str, Path]:
     name, equals, where = text.partition("=")
-    if not equals or "/" in name or Path(text).exists():
-        return "", Path(text)
+    if not equals or "/" in name or to_path(text).exists():
+        return "", to_path(text)
     if not name or not where:
         raise InputError(f"{text!r}: is given as NAME=RUN")
-    return name, Path(where)
+    return name, to_path(where)
 
 
 def _find(path: Path) -> tuple[list[Entry], list[str]]:

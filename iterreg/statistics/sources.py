@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from iterreg.errors import InputError
+from iterreg.paths import to_path
 from iterreg.statistics.published import TABLES, PublishedMean, published_means
+from iterreg.text_files import read_json, read_table, read_text, unguarded
 
 __all__ = ["INITIAL_DICE", "PUBLISHED", "Source", "read_sources", "subjects_of"]
 
@@ -120,7 +121,7 @@ def _read(text: str, *, robust: bool) -> list[Source]:
     name, where = _split(text)
     if where.startswith(PUBLISHED):
         return _published(where.removeprefix(PUBLISHED), name)
-    path = Path(where)
+    path = to_path(where)
     folders = _score_folders(path) if path.is_dir() else [(_name_of(path), path)]
     if not folders:
         raise InputError(
@@ -198,7 +199,7 @@ def _read_one(name: str, path: Path, *, robust: bool) -> Source:
 
 
 def _read_pairs(name: str, path: Path, *, robust: bool) -> Source:
-    rows = _rows(path)
+    rows = read_table(path)
     if not rows or "case" not in rows[0]:
         raise InputError(f"{path}: has no rows with a column 'case'; give the pairs.csv of iterreg evaluate")
     values: dict[str, dict[str, float]] = {}
@@ -229,14 +230,6 @@ def _read_pairs(name: str, path: Path, *, robust: bool) -> Source:
     )
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error})") from error
-
-
 def _values(row: Mapping[str, str], where: str, *, robust: bool) -> dict[str, float]:
     found = {}
     for name, text in row.items():
@@ -254,7 +247,8 @@ def _read_labels(path: Path) -> pd.DataFrame:
     if not path.is_file():
         return _label_frame([])
     try:
-        table = pd.read_csv(path, dtype={"case": str})
+        table = pd.read_csv(StringIO(read_text(path)), dtype={"case": str})
+        table["case"] = table["case"].map(unguarded, na_action="ignore")
         frames = [
             table.loc[:, ["case", "label"]].assign(measure=measure, value=table[column].astype(float))
             for column, measure in _LABEL_MEASURES.items()
@@ -273,8 +267,8 @@ def _label_frame(rows: Iterable[tuple[str, int, str, float]]) -> pd.DataFrame:
 
 def _summary(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        found = read_json(path)
+    except InputError:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -287,7 +281,7 @@ def _costs(pairs: Path) -> dict[str, dict[str, float]]:
         return {}
     return {
         row["case"]: {name: float(row[name]) for name in _COSTS if row.get(name)}
-        for row in _rows(results)
+        for row in read_table(results)
         if row.get("arm") == arm.name and row.get("outcome") == "ok" and row.get("case")
     }
 
@@ -296,10 +290,7 @@ def _costs(pairs: Path) -> dict[str, dict[str, float]]:
 
 
 def _read_metrics(name: str, path: Path) -> Source:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as json ({error})") from error
+    content = read_json(path)
     cases = content.get("cases") if isinstance(content, dict) else None
     if not isinstance(cases, dict) or not cases:
         raise InputError(f"{path}: has no 'cases'; give the metrics json that an evaluator wrote")
