@@ -7,7 +7,7 @@ from pathlib import Path
 
 from iterreg.errors import InputError
 
-__all__ = ["to_path"]
+__all__ = ["real", "to_path"]
 
 _LONGEST_NAME = 255
 """Bytes that a file's name may have on the file systems of Linux."""
@@ -45,6 +45,10 @@ def to_path(text: str | Path) -> Path:
         return Path(written).expanduser()
     except RuntimeError as error:  # no such user
         raise InputError(
-            f"{written}: there is no user {written[1:].partition('/')[0]!r} here; write the whole path, or "
-            f"./{written} for a file of that name"
+            f"{written}: there is no user {written[1:].partition('/')[0]!r} here; write the whole path"
         ) from error
+
+
+def real(path: Path) -> Path:
+    """The absolute path with links followed; one that leads in a circle stays as it is."""
+    return Path(os.path.realpath(path))  # resolve() raises RuntimeError on a circle

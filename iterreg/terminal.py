@@ -51,7 +51,7 @@ def escaped_output() -> Iterator[None]:
 
 
 def bare(stream: IO[str]) -> IO[str]:
-    """The stream below `escaped_output`, for those who draw on a terminal; they show others' text `visible`."""
+    """The stream below `escaped_output`, for whoever draws on a terminal and shows others' text `visible`."""
     return stream.stream if isinstance(stream, _Escaping) else stream
 
 

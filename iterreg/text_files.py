@@ -106,10 +106,11 @@ def table_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str
 
 
 _COMPUTED = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-](\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-](inf|nan)", re.IGNORECASE | re.ASCII)
 
 
 def _guarded(cell: Any) -> Any:
-    if not isinstance(cell, str) or not _COMPUTED.match(cell) or _is_number(cell):
+    if not isinstance(cell, str) or not _COMPUTED.match(cell) or _NUMBER.fullmatch(cell):
         return cell
     return f"'{cell}"
 
@@ -117,11 +118,3 @@ def _guarded(cell: Any) -> Any:
 def unguarded(cell: str) -> str:
     """What `table_text` was given for a cell."""
     return cell[1:] if cell.startswith("'") and _COMPUTED.match(cell) else cell
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -10,6 +10,7 @@ from typing import Any
 from iterreg.batch.runfolder import RunFolder
 from iterreg.dataset import Dataset, Pair, Scan, open_dataset
 from iterreg.errors import InputError
+from iterreg.paths import real
 
 __all__ = ["FieldSet", "Origin", "dataset_of", "find_fields"]
 
@@ -62,7 +63,7 @@ def find_fields(path: str | Path, *, arm: str | None = None) -> FieldSet:
         raise InputError(f"{path}: {what}; name a run folder, an arm in it, or a folder of disp_*.nii.gz")
     if RunFolder(path).record.is_file():
         return _arm_of(RunFolder(path), arm)
-    place = path.resolve()
+    place = real(path)
     for named in (place, place.parent if place.name == "fields" else place):
         run = RunFolder(named.parent)
         if run.record.is_file() and named.name in run.read()["arms"]:

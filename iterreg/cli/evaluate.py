@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iterreg.cli.commands import path_argument
+from iterreg.paths import real
 
 if TYPE_CHECKING:
     from iterreg.dataset import Dataset
@@ -185,7 +186,7 @@ def _protocol(name: str | None, configs: tuple[EvaluationConfig, ...], dataset: 
 
 
 def _beside(fields: Path) -> Path:
-    folder = fields.resolve()
+    folder = real(fields)
     return folder.parent / "scores" if folder.name == "fields" else folder.with_name(f"{folder.name}-scores")
 
 

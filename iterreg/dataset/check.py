@@ -10,6 +10,7 @@ import numpy as np
 from iterreg.dataset.base import Dataset, Pair, Scan
 from iterreg.dataset.findings import Finding, Severity
 from iterreg.dataset.inspection import SAME_GRID, Inspection, Role, inspect_file
+from iterreg.paths import real
 from iterreg.volume import Grid
 
 __all__ = ["Finding", "Severity", "check"]
@@ -67,7 +68,7 @@ def _names(dataset: Dataset) -> Iterator[Finding]:
     times: dict[tuple[Path, Path], int] = {}
     fields: dict[str, list[Pair]] = {}
     owners: dict[tuple[str, str], Path] = {}
-    real = {scan.path: scan.path.resolve() for scan in dataset.scans()}
+    real = {scan.path: real(scan.path) for scan in dataset.scans()}
     for pair in dataset.pairs:
         key = (pair.fixed.path, pair.moving.path)
         times[key] = times.get(key, 0) + 1

@@ -74,7 +74,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it cannot be read as json (see `iterreg.text_files.read_json`), or is something other than an object.
+        If it cannot be read as json, or is something other than an object.
     """
     data = text_files.read_json(path)
     if not isinstance(data, dict):

@@ -25,6 +25,7 @@ from iterreg.io.lps import RAS_TO_LPS, geometry_of, grid_of, lps_matrix
 from iterreg.io.nifti import check_folder
 from iterreg.io.pointmaps import PointMap, affine_map, bspline_map, chain, densify, displacement_map
 from iterreg.jobs.atomic import write_text
+from iterreg.paths import real
 from iterreg.volume import FloatArray, Grid
 
 __all__ = [
@@ -135,7 +136,7 @@ def write_transform(path: str | Path, field: DisplacementField) -> Path:
         ("NumberOfParameters", "0"),
         ("InitialTransformParameterFileName", '"NoInitialTransform"'),
         ("HowToCombineTransforms", '"Compose"'),
-        ("DeformationFieldFileName", f'"{image.resolve()}"'),
+        ("DeformationFieldFileName", f'"{real(image)}"'),
         ("DeformationFieldInterpolationOrder", "1"),
         ("FixedImageDimension", "3"),
         ("MovingImageDimension", "3"),
@@ -172,7 +173,7 @@ def _unless_transformix(path: Path, fixed: Grid, moving: Grid) -> DisplacementFi
 
 def _map_of(path: Path, seen: tuple[Path, ...]) -> PointMap:
     """The whole chain that ends in `path`."""
-    if path.resolve() in seen:
+    if real(path) in seen:
         raise InputError(
             f"{path}: is its own initial transform; correct its InitialTransformParameterFileName"
         )
@@ -190,7 +191,7 @@ def _map_of(path: Path, seen: tuple[Path, ...]) -> PointMap:
     initial = next((parameters[key][0] for key in _INITIAL if parameters.get(key)), "NoInitialTransform")
     if initial in _NONE:
         return current
-    before = _map_of(_beside(initial, path), (*seen, path.resolve()))
+    before = _map_of(_beside(initial, path), (*seen, real(path)))
     how = parameters.get("HowToCombineTransforms", ("Compose",))[0]
     if how == "Compose":
         return chain([before, current])

@@ -12,7 +12,7 @@ from iterreg.dataset import Dataset, Pair, open_dataset
 from iterreg.dataset.paths import ScanReader
 from iterreg.errors import InputError
 from iterreg.io.challenge import field_name
-from iterreg.paths import to_path
+from iterreg.paths import real, to_path
 from iterreg.text_files import read_json, read_table
 
 __all__ = ["Entry", "dataset_of", "find_entries", "is_scored", "protocol_of"]
@@ -229,18 +229,18 @@ def _arms(path: Path) -> tuple[list[Entry], list[str]]:
 def _arm(path: Path) -> Entry:
     """An arm's folder; what its run says of it when the run is there."""
     arm = ArmFolder(path)
-    name = path.resolve().name
+    name = real(path).name
     request: Mapping[str, Any] = {}
     record: Mapping[str, Any] = {}
     if (path.parent / "run.json").is_file():
-        record = RunFolder(path.resolve().parent).read()
+        record = RunFolder(real(path).parent).read()
         request = record["arms"].get(name, {})
     return Entry(name, path / "scores", path / "fields", arm, request, record)
 
 
 def _evaluated(path: Path) -> Entry:
     """A folder of scores; the fields are looked for where `iterreg evaluate` takes them from."""
-    resolved = path.resolve()
+    resolved = real(path)
     if resolved.name == "scores" and (resolved.parent / "fields").is_dir():
         found = _arm(path.parent if path.name == "scores" else resolved.parent)
         return replace(found, scores=path)
@@ -251,7 +251,7 @@ def _evaluated(path: Path) -> Entry:
 
 
 def _fields(path: Path) -> Entry:
-    resolved = path.resolve()
+    resolved = real(path)
     if resolved.name == "fields":
         return _arm(path.parent if path.name == "fields" else resolved.parent)
     return Entry(resolved.name, resolved.with_name(f"{resolved.name}-scores"), path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -36,6 +37,9 @@ SECONDS = 20.0
 MEMORY = 3 * 2**29
 """What a call may take of each: a bound, not a budget; on a quiet machine a call takes half a second."""
 
+_TELLING = ("check", "plan")
+"""They end with 1 for what they found, after saying all of it."""
+
 ADDRESS_SPACE = 3 * 2**30
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -59,11 +63,10 @@ class Ended:
             found.append(f"exit code {self.code}")
         if "Traceback (most recent call last)" in said or re.search(r"\.py:\d+: \w*Warning", said):
             found.append("a traceback or a warning of Python's")
-        if self.code and len(self.err.split()) < 4:
+        if self.code and len(said.split()) < 4:
             found.append("no sentence")
-        if self.code == 1 and self.command != "check" and f"iterreg {self.command}: " not in self.err:
-            if self.command != "plan":
-                found.append("no sentence that begins with the command")
+        if self.code == 1 and self.command not in _TELLING and f"iterreg {self.command}: " not in self.err:
+            found.append("no sentence that begins with the command")
         if _CONTROL.search(said):
             found.append("control characters")
         if self.seconds > SECONDS:
@@ -83,6 +86,7 @@ class Call:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "TMPDIR": str(folder)},
         )
 
     def __call__(
@@ -93,9 +97,10 @@ class Call:
         memory: int = ADDRESS_SPACE,
         environment: Mapping[str, str] | None = None,
         here: bool = False,
+        out: str = "",
     ) -> Ended:
         """Run ``iterreg ARGUMENTS`` in a child, or, to warm it, in the interpreter itself."""
-        out, err = self._said / "out", self._said / "err"
+        said = [Path(out) if out else self._said / "out", self._said / "err"]
         request = {
             "arguments": arguments,
             "cwd": str(cwd),
@@ -103,8 +108,8 @@ class Call:
             "memory": memory,
             "environment": dict(environment or {}),
             "seconds": SECONDS,
-            "out": str(out),
-            "err": str(err),
+            "out": str(said[0]),
+            "err": str(said[1]),
             "here": here,
         }
         assert self._interpreter.stdin
@@ -112,8 +117,8 @@ class Call:
         self._interpreter.stdin.write(json.dumps(request) + "\n")
         self._interpreter.stdin.flush()
         answer = json.loads(self._interpreter.stdout.readline())
-        said = ["" if here else path.read_bytes().decode() for path in (out, err)]
-        return Ended(arguments[0], answer["code"], answer["seconds"], answer["peak"], *said)
+        texts = ["" if here or not path.is_file() else path.read_bytes().decode() for path in said]
+        return Ended(arguments[0], answer["code"], answer["seconds"], answer["peak"], *texts)
 
     def close(self) -> None:
         assert self._interpreter.stdin
@@ -245,7 +250,10 @@ def politely(call: Call, world: Path) -> Callable[..., Ended]:
 
     def check(*arguments: str, **options: object) -> Ended:
         ended = call(*arguments, cwd=world, **options)
-        assert not ended.faults(), f"{', '.join(ended.faults())}:\n{ended.out[-3000:]}\n{ended.err[-6000:]}"
+        told = ended.out[-3000:] + ended.err[-6000:]
+        for report in re.findall(r"\S*/iterreg-bug-\w+\.txt", ended.err):
+            told += Path(report).read_text()
+        assert not ended.faults(), f"{', '.join(ended.faults())}\n{told}"
         partial = [str(path) for path in world.rglob("*.partial.*")]
         assert not partial, f"left behind: {partial}"
         return ended
