@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,37 @@ _TELLING = ("check", "plan")
 
 ADDRESS_SPACE = 3 * 2**30
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+KNOWN: dict[str, str] = {}
+"""Mutants that end otherwise today, and why; whoever mends one takes it out."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of more than two thousand mutants the everyday suite meets some forty, the slow one some hundreds.
+
+    ``ITERREG_FUZZ=all`` and ``-m "slow or not slow"`` meet all. A mutant's share is told by its own name, so
+    that adding one changes nothing for others.
+    """
+    left_out = []
+    for item in items:
+        if item.path.parent != Path(__file__).parent or "politely" not in getattr(item, "fixturenames", ()):
+            continue
+        share = zlib.crc32(item.name.encode()) % 1000
+        dear = re.search(r"\b(report|run|prepare)\b(?!/)", item.name.partition("[")[2])
+        if item.name in KNOWN:
+            item.add_marker(pytest.mark.xfail(reason=KNOWN[item.name], strict=True))
+        elif (
+            share >= (100 if dear else 300)
+            and not item.get_closest_marker("slow")
+            and os.environ.get("ITERREG_FUZZ") != "all"
+        ):
+            left_out.append(item)
+        if dear or share >= 20:
+            item.add_marker(pytest.mark.slow)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
 
 
 @dataclass(frozen=True)
@@ -228,7 +260,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, call: Call) -> Path:
         call(*evaluated, cwd=folder, here=True)
     for field in ("1Warp.nii.gz", "TransformParameters.0.txt"):
         call(*f"warp --field {field} --moving {IMAGE} --out warm.nii.gz".split(), cwd=folder, here=True)
-    call(*"lddmm shoot momentum.npz --out warm.nii.gz".split(), cwd=folder, here=True)
+    call("lddmm", "shoot", "momentum.npz", "--out", "warm.nii.gz", cwd=folder, here=True)
     (folder / "warm.nii.gz").unlink()
     shutil.copytree(folder / "scores", folder / "other")
     return folder

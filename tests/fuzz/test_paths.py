@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
@@ -106,14 +105,8 @@ def world(world: Path) -> Path:
     return world
 
 
-CASES = [(place, command) for number, command in enumerate(READING + WRITING) for place in sorted(PATHS)]
-EVERYDAY = random.Random(16).sample([case for case in CASES if not case[1].startswith(("report", "run"))], 25)
-
-
-@pytest.mark.parametrize(
-    ("place", "command"),
-    [pytest.param(*case, marks=() if case in EVERYDAY else pytest.mark.slow) for case in CASES],
-)
+@pytest.mark.parametrize("place", PATHS)
+@pytest.mark.parametrize("command", READING + WRITING)
 def test_a_path_that_cannot_be(place: str, command: str, politely: Callable[..., Any]) -> None:
     politely(*(part.replace("{}", PATHS[place]) for part in shlex.split(command)))
 
@@ -121,7 +114,6 @@ def test_a_path_that_cannot_be(place: str, command: str, politely: Callable[...,
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("name", ["disp_0001_0002.nii.gz", "X_dataset.json"])
 @pytest.mark.parametrize("command", READING + WRITING)
-@pytest.mark.slow
 def test_an_unsearchable_folder(
     command: str, name: str, world: Path, open_to_all: None, politely: Callable[..., Any]
 ) -> None:
