@@ -68,7 +68,7 @@ def _names(dataset: Dataset) -> Iterator[Finding]:
     times: dict[tuple[Path, Path], int] = {}
     fields: dict[str, list[Pair]] = {}
     owners: dict[tuple[str, str], Path] = {}
-    real = {scan.path: real(scan.path) for scan in dataset.scans()}
+    followed = {scan.path: real(scan.path) for scan in dataset.scans()}
     for pair in dataset.pairs:
         key = (pair.fixed.path, pair.moving.path)
         times[key] = times.get(key, 0) + 1
@@ -76,7 +76,7 @@ def _names(dataset: Dataset) -> Iterator[Finding]:
             yield _about(pair, "error", "duplicate pair", "is listed more than once", "list it once")
         if times[key] > 1:
             continue
-        if real[pair.fixed.path] == real[pair.moving.path]:
+        if followed[pair.fixed.path] == followed[pair.moving.path]:
             yield _about(
                 pair,
                 "note",

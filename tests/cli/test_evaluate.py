@@ -258,7 +258,8 @@ def test_a_name_is_no_formula_to_a_spreadsheet(dataset: Path, capsys: pytest.Cap
     (folder / "pairs.csv").write_text("\n".join([*lines, ""]))
     (folder / "fields/disp_0011_0010.nii.gz").rename(folder / "fields/disp_=1+1_@x.nii.gz")
     out = folder / "scores"
-    assert main([*map(str, ["evaluate", folder / "fields", "--dataset", folder / "pairs.csv", "-o", out])]) == 0
+    arguments = ["evaluate", folder / "fields", "--dataset", folder / "pairs.csv", "-o", out]
+    assert main([str(one) for one in arguments]) == 0
     for name in ("pairs.csv", "labels.csv"):
         rows = list(csv.DictReader((out / name).read_text().splitlines()))
         assert {row["pair"] for row in rows} == {"'=1+1_@x"}
