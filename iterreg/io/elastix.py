@@ -26,6 +26,7 @@ from iterreg.io.nifti import check_folder
 from iterreg.io.pointmaps import PointMap, affine_map, bspline_map, chain, densify, displacement_map
 from iterreg.jobs.atomic import write_text
 from iterreg.paths import real
+from iterreg.text_files import read_text
 from iterreg.volume import FloatArray, Grid
 
 __all__ = [
@@ -47,8 +48,11 @@ Parameters = Mapping[str, tuple[str, ...]]
 
 def is_parameter_file(path: str | Path) -> bool:
     """Whether a text file looks like an elastix transform parameter file."""
+    path = Path(path)
     try:
-        with Path(path).open(encoding="utf-8", errors="replace") as stream:
+        if not path.is_file():  # the opening of a pipe would wait for its writer
+            return False
+        with path.open(encoding="utf-8", errors="replace") as stream:
             return re.search(r"\(\s*Transform\s+\"", stream.read(100_000)) is not None
     except OSError:
         return False
@@ -60,14 +64,10 @@ def read_parameter_file(path: str | Path) -> dict[str, tuple[str, ...]]:
     Raises
     ------
     InputError
-        If the file is missing or has no entry ``Transform``.
+        If the file cannot be read as text or has no entry ``Transform``.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; check the path")
-    text = "\n".join(
-        line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("//")
-    )
+    lines = read_text(path).splitlines()
+    text = "\n".join(line for line in lines if not line.lstrip().startswith("//"))
     found = {
         match[1]: tuple(quoted or bare for quoted, bare in _TOKEN.findall(match[2]))
         for match in _ENTRY.finditer(text)

@@ -7,6 +7,7 @@ imports; a fork costs milliseconds, and a crash, a limit or another user stays i
 from __future__ import annotations
 
 import atexit
+import codecs
 import json
 import os
 import pkgutil
@@ -28,6 +29,7 @@ def warm() -> None:
     for module in pkgutil.walk_packages(iterreg.__path__, "iterreg."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
+    codecs.lookup("unicode-escape")  # another user may not be able to read the library
 
 
 def serve(request: dict[str, Any]) -> dict[str, Any]:
