@@ -8,6 +8,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, cast
 
 import numpy as np
@@ -167,7 +168,7 @@ class Transform:
             raise
         except (
             EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
-            zipfile.BadZipFile, zlib.error,
+            zipfile.BadZipFile, zlib.error, TokenError,  # of numpy's header
         ) as error:  # fmt: skip
             raise InputError(
                 f"{path}: is not a geodesic that iterreg saved ({type(error).__name__}: {error}); give the "

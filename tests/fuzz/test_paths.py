@@ -22,7 +22,7 @@ READING = (
     "check imagesVal --atlas {}",
     "plan {} -m identity -o new",
     "run {} -m identity -o new",
-    f"plan {IMAGE} imagesVal/X_0002_0000.nii.gz -m syn:{{}} -o new",
+    "plan pairs.csv -m syn:{} -o new",
     "evaluate {} --dataset X_dataset.json -o new",
     "evaluate fields --dataset {} -o new",
     "evaluate fields --dataset X_dataset.json --config {} -o new",
