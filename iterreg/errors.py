@@ -5,6 +5,9 @@ Every message is one sentence a user can act on: what was wrong, in which file, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class IterregError(Exception):
     """Base of every error that iterreg raises on purpose."""
@@ -15,6 +18,15 @@ class InputError(IterregError, ValueError):
 
     Trying again without changing the input fails again: such a job is never retried.
     """
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Say before the refusals of the block where the refused thing was read."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 class EngineError(IterregError, RuntimeError):

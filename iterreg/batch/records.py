@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import platform
 import shlex
 import sys
@@ -24,6 +22,7 @@ from iterreg.runs import JobStatus, RunFolder, RunRecord, Sidecar
 from iterreg.runs.content import Content, read_content
 from iterreg.runs.record import Command, DatasetRecord
 from iterreg.runs.status import OUTPUTS, Attempt, Folding, WrittenFile
+from iterreg.text_files import table_text
 
 __all__ = ["COLUMNS", "record_request", "result_row", "write_job_record", "write_results"]
 
@@ -245,9 +244,5 @@ def write_results(folder: RunFolder) -> list[dict[str, Any]]:
                 status = job.read_status()
                 if status is not None:
                     rows.append(result_row(arm, status))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(folder.results, text.getvalue())
+        write_text(folder.results, table_text(rows, COLUMNS))
     return rows

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iterreg.cli.commands import path_argument
 from iterreg.errors import InputError
 from iterreg.words import did_you_mean
 
@@ -31,7 +32,7 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"repeat for several; default {DEFAULT_METHOD}; `iterreg methods` lists them",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--out", type=Path,
+        "-o", "--out", type=path_argument,
         help="run folder, of one data set (default: iterreg-run-NAME, by the data set's name)",
     )  # fmt: skip
     group = parser.add_argument_group("resources")
@@ -48,7 +49,9 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_seconds,
         help="wall time per job, e.g. 3600 (seconds), 90m, 2h or 1:00:00 (default: none)",
     )
-    group.add_argument("--scratch", type=Path, help="where temporary files go (default: the system's)")
+    group.add_argument(
+        "--scratch", type=path_argument, help="where temporary files go (default: the system's)"
+    )
     group = parser.add_argument_group("registration")
     group.add_argument("--seed", type=int, default=1, help="seed of every engine (default 1)")
     group.add_argument(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers
 from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
+from iterreg.terminal import bare
 from iterreg.words import count
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ class _Bar:
     def __enter__(self) -> _Bar:
         from tqdm import tqdm
 
-        self._bar = tqdm(unit="file", disable=None, leave=False)
+        self._bar = tqdm(unit="file", file=bare(sys.stderr), disable=None, leave=False)
         return self
 
     def update(self, done: int, total: int, path: object) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 
 if TYPE_CHECKING:
     from iterreg.statistics.comparison import Comparison
@@ -76,7 +76,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="bootstrap (default: 2000)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all random draws (default: 1)")
-    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="write all tables and figures there")
+    parser.add_argument(
+        "-o", "--out", type=path_argument, metavar="FOLDER", help="write all tables and figures there"
+    )
     parser.add_argument(
         "--formats", metavar="FORMAT[,FORMAT]", default="csv,md,tex,png,svg,pdf",
         help="of tables (csv, md, tex) and figures (png, svg, pdf) in --out (default: all)",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from iterreg.cli.batch_options import add_batch_arguments, plan_from
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 from iterreg.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "all could be registered, 3 some pairs are with another process, 130 interrupted.",
     )
     parser.add_argument(
-        "--root", type=Path, default=Path("/"), help="folder that stands for / in every mount point"
+        "--root", type=path_argument, default=Path("/"), help="folder that stands for / in every mount point"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 from iterreg.cli.field_options import add_field_arguments, field_from
 from iterreg.cli.writing import writing
 from iterreg.io.names import FORMAT_NAMES
@@ -33,7 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="field or transform file; several ITK/ANTs transforms in the order antsApplyTransforms takes "
         "them (1Warp.nii.gz 0GenericAffine.mat), [0GenericAffine.mat,1] inverted",
     )
-    parser.add_argument("output", metavar="OUT", help="file to write")
+    parser.add_argument("output", type=path_argument, metavar="OUT", help="file to write")
     parser.add_argument("--to", dest="target", choices=FORMAT_NAMES, help="format of OUT")
     add_field_arguments(
         parser,

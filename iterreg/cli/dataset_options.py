@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from iterreg.cli.commands import path_argument
 
 if TYPE_CHECKING:
     from iterreg.dataset import Dataset
@@ -23,7 +24,7 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = add_reading_arguments(parser)
     group.add_argument(
-        "--atlas", type=Path, metavar="FILE", help="register this image with every image of DATASET"
+        "--atlas", type=path_argument, metavar="FILE", help="register this image with every image of DATASET"
     )
     group.add_argument(
         "--atlas-role",
@@ -46,7 +47,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
     """Add the options that say how a data set is read; `reading_of` gives them back."""
     group = parser.add_argument_group("data set")
     group.add_argument(
-        "--root", type=Path, metavar="FOLDER", help="where the relative paths of a json or csv start"
+        "--root", type=path_argument, metavar="FOLDER", help="where the relative paths of a json or csv start"
     )
     group.add_argument(
         "--split",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 
 if TYPE_CHECKING:
     from iterreg.batch.plan import Plan
@@ -32,7 +32,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "every pair with every method in parallel, scores the fields against the truth, and shows all in "
         "report.html. The data folder can be copied as the template of your own data set.",
     )
-    parser.add_argument("-o", "--out", type=Path, default=Path("iterreg-demo"), help="default: iterreg-demo")
+    parser.add_argument(
+        "-o", "--out", type=path_argument, default=Path("iterreg-demo"), help="default: iterreg-demo"
+    )
     parser.add_argument("--full", action="store_true", help="160x224x192 voxels of 1 mm, as in the challenge")
     parser.add_argument("-m", "--method", action="append", help=f"default: {', '.join(METHODS)}")
     parser.add_argument("--seed", type=int, default=7, help="of the synthetic people (default 7)")

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from iterreg.cli.commands import Subparsers
+from iterreg.terminal import bare, visible
 
 __all__ = ["add_parser", "run"]
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     healthy = True
     for name in args.method or available():
         if sys.stderr.isatty():
-            print(f"{name}: trying ...", end="\r", flush=True, file=sys.stderr)
+            print(f"{visible(name)}: trying ...", end="\r", flush=True, file=bare(sys.stderr))
         diagnosis = examine(name, threads=args.threads, timeout=args.timeout)
         known = ", ".join(f"{key} {value}" for key, value in diagnosis.versions.items() if key != "iterreg")
         verdict = "ok " if diagnosis.healthy else "BAD"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iterreg.cli.commands import path_argument
 from iterreg.cli.dataset_options import add_reading_arguments
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
         epilog="Exit code: 0 all scored, 1 the request cannot be carried out, 2 some pairs were not scored.",
     )
     parser.add_argument(
-        "fields", type=Path, metavar="FIELDS|RUN[/ARM]",
+        "fields", type=path_argument, metavar="FIELDS|RUN[/ARM]",
         help="a folder of fields, an arm of a run, or a run folder (all its arms)",
     )  # fmt: skip
     parser.add_argument(
@@ -47,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
         help="default: learn2reg for a Learn2Reg evaluation config, lumir24 for LUMIR24's, else lumir25",
     )  # fmt: skip
     parser.add_argument(
-        "--config", action="append", type=Path, metavar="FILE",
+        "--config", action="append", type=path_argument, metavar="FILE",
         help="evaluation config with measures and label lists; repeat for several (default: those beside the "
         "data set's json that list its pairs)",
     )  # fmt: skip
@@ -62,7 +63,7 @@ def add_parser(subparsers: Any) -> None:
         "--pairs", action="append", metavar="FIX_MOV[,FIX_MOV]", help="score only these pairs"
     )
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="FOLDER",
+        "-o", "--out", type=path_argument, metavar="FOLDER",
         help="where the results go (default: scores beside a folder called fields, else FIELDS-scores)",
     )  # fmt: skip
     parser.add_argument("--cores", type=int, default=0, help="cores to use (default: all this process has)")

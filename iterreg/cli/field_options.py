@@ -8,8 +8,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from iterreg.cli.commands import path_argument
 from iterreg.errors import InputWarning
 from iterreg.io.names import FORMAT_NAMES
+from iterreg.paths import to_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,7 +41,9 @@ def add_field_arguments(
     )
     for role, what in (("fixed", fixed), ("moving", moving)):
         other = "" if role == needed else f"; default: the {needed} image's grid"
-        parser.add_argument(f"--{role}", metavar="IMG", required=role == needed, help=what + other)
+        parser.add_argument(
+            f"--{role}", type=path_argument, metavar="IMG", required=role == needed, help=what + other
+        )
 
 
 def field_from(args: argparse.Namespace, files: Sequence[str]) -> DisplacementField:
@@ -56,7 +60,9 @@ def field_from(args: argparse.Namespace, files: Sequence[str]) -> DisplacementFi
     print_remarks(args.command, (fixed, moving))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InputWarning)
-        field = formats.read_between(files, fixed, moving, name=args.source)
+        # What is in brackets is ITK's, with an option behind the name.
+        named = [text if text.startswith("[") else to_path(text) for text in files]
+        field = formats.read_between(named, fixed, moving, name=args.source)
     for warning in caught:
         print(f"iterreg {args.command}: note: {warning.message}", file=sys.stderr)
     return field

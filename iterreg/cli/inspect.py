@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 from iterreg.cli.field_options import print_remarks
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Say what a field file seems to be, and why. With both images, warp the moving image "
         "under every possible reading and rank them by similarity (NCC) to the fixed image.",
     )
-    parser.add_argument("field", metavar="FIELD", help="field or transform file")
-    parser.add_argument("--fixed", metavar="IMG", help="fixed image")
-    parser.add_argument("--moving", metavar="IMG", help="moving image")
+    parser.add_argument("field", type=path_argument, metavar="FIELD", help="field or transform file")
+    parser.add_argument("--fixed", type=path_argument, metavar="IMG", help="fixed image")
+    parser.add_argument("--moving", type=path_argument, metavar="IMG", help="moving image")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 from iterreg.cli.writing import writing
 from iterreg.io.names import FORMAT_NAMES
 
@@ -26,9 +26,13 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Integrates a momentum that `iterreg run --save-momentum` left in RUN/ARM/momentum, and "
         "gives the field that the run wrote. The file holds the grids of both images.",
     )
-    shoot.add_argument("momentum", metavar="MOMENTUM", type=Path, help=".npz of a run")
-    shoot.add_argument("--out", metavar="OUT", required=True, type=Path, help="the field, fixed -> moving")
-    shoot.add_argument("--inverse-out", metavar="OUT", type=Path, help="the inverse field, moving -> fixed")
+    shoot.add_argument("momentum", metavar="MOMENTUM", type=path_argument, help=".npz of a run")
+    shoot.add_argument(
+        "--out", metavar="OUT", required=True, type=path_argument, help="the field, fixed -> moving"
+    )
+    shoot.add_argument(
+        "--inverse-out", metavar="OUT", type=path_argument, help="the inverse field, moving -> fixed"
+    )
     shoot.add_argument(
         "--to",
         dest="target",

@@ -7,10 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from io import TextIOWrapper
+from typing import TextIO
 
 from iterreg import __version__
-from iterreg.errors import IterregError
+from iterreg.cli.endings import INTERRUPTED, REFUSED, ending
+from iterreg.terminal import escaped_output
 
 __all__ = ["main"]
 
@@ -41,7 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="iterreg",
         description="Classical baselines for deformable brain registration, over whole challenge data sets.",
-        epilog="Every command explains itself: iterreg run --help.",
+        epilog="Every command explains itself: iterreg run --help. "
+        "Exit code 70: a mistake in iterreg, with a file to report.",
     )
     parser.add_argument("--version", action="version", version=f"iterreg {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -57,27 +59,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     The exit code: 0 all done, 1 the request cannot be carried out as it stands, 2 some pairs failed
     (argparse's own errors are 2 as well), 3 some pairs are being computed by another process,
-    130 interrupted.
+    70 a mistake in iterreg, 130 interrupted.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a file's name may hold what no text can
-            stream.reconfigure(errors="backslashreplace")
-    try:
+    with escaped_output():
         try:
-            return _run(build_parser().parse_args(arguments))
-        finally:
-            sys.stdout.flush()  # here, not at exit, where a closed pipe would be reported
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+            try:
+                return _run(build_parser().parse_args(arguments))
+            finally:
+                sys.stdout.flush()  # here, not at exit, where a closed pipe would be reported
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            _give_up(sys.stdout)
+            return 0
+        except OSError as error:  # a full disk takes no more of what is printed
+            _give_up(sys.stdout)
+            print(f"iterreg: the output cannot be written: {ending(error)[0]}", file=sys.stderr)
+            return REFUSED
 
 
 def _run(args: argparse.Namespace) -> int:
     try:
         return int(import_module(f"iterreg.cli.{args.command}").run(args))
-    except IterregError as error:
-        print(f"iterreg {args.command}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        sentence, code = ending(error)
+        print(sentence if code == INTERRUPTED else f"iterreg {args.command}: {sentence}", file=sys.stderr)
+        return code
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let what a stream still holds go nowhere, or Python would try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

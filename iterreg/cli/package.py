@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 
 if TYPE_CHECKING:
     from iterreg.dataset import Dataset
@@ -26,16 +26,16 @@ def add_parser(subparsers: Subparsers) -> None:
         epilog="Exit code: 0 packed, 1 refused (one sentence for each reason).",
     )
     parser.add_argument(
-        "fields", type=Path, metavar="RUN[/ARM]",
+        "fields", type=path_argument, metavar="RUN[/ARM]",
         help="a run folder, an arm in it, or any folder of disp_*.nii.gz",
     )  # fmt: skip
     parser.add_argument("--arm", help="which arm of the run, when it has several")
     parser.add_argument(
-        "--dataset", type=Path,
+        "--dataset", type=path_argument,
         help="the data set's json, whose pairs must all be there (default: the run's own; "
         "needed for a folder that is no run)",
     )  # fmt: skip
-    parser.add_argument("--root", type=Path, help="where the relative paths of --dataset start")
+    parser.add_argument("--root", type=path_argument, help="where the relative paths of --dataset start")
     parser.add_argument(
         "--split", choices=("validation", "test", "training"), help="which list of --dataset to take"
     )
@@ -43,7 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--ignore-extra", action="store_true", help="leave out fields of pairs the data set does not list"
     )
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="ZIP",
+        "-o", "--out", type=path_argument, metavar="ZIP",
         help="the zip to write (default: the arm's or folder's name + .zip, here)",
     )  # fmt: skip
 

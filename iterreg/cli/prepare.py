@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 from iterreg.words import count
 
 if TYPE_CHECKING:
@@ -28,15 +28,17 @@ def add_parser(subparsers: Subparsers) -> None:
         "labels onto its grid, scales intensities to [0, 255] and writes a data set in the challenge's "
         "layout, with a json that pairs every subject with the next.",
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="skull-stripped scans")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the prepared data set")
+    parser.add_argument("images", nargs="+", type=path_argument, metavar="IMAGE", help="skull-stripped scans")
+    parser.add_argument(
+        "-o", "--out", type=path_argument, required=True, help="folder of the prepared data set"
+    )
     parser.add_argument("--name", default="BRAIN", help="name of the data set (default BRAIN)")
     parser.add_argument(
         "--image-suffix", default=".nii.gz", help="how the images' names end, e.g. _SS.nii.gz"
     )
     parser.add_argument("--labels-suffix", help="how the names of their labels end, e.g. _glm.nii.gz")
     parser.add_argument(
-        "--template", type=Path,
+        "--template", type=path_argument,
         help="image to align to; default: the MNI152 average brain of nilearn in 160x224x192 voxels of 1 mm",
     )  # fmt: skip
     parser.add_argument("-m", "--method", default="syn:affine", help="how to align (default syn:affine)")

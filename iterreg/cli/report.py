@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 from iterreg.cli.dataset_options import add_reading_arguments
 
 if TYPE_CHECKING:
@@ -56,10 +56,18 @@ def add_parser(subparsers: Subparsers) -> None:
         help="for what is not scored yet (default: as iterreg evaluate chooses)",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html"
+        "-o",
+        "--out",
+        type=path_argument,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="default: report.html",
     )
     parser.add_argument(
-        "--figures", type=Path, metavar="FOLDER", help="write the figures there too, as PNG, SVG and PDF"
+        "--figures",
+        type=path_argument,
+        metavar="FOLDER",
+        help="write the figures there too, as PNG, SVG and PDF",
     )
     parser.add_argument(
         "--megabytes", type=float, default=MEGABYTES, metavar="N",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from pathlib import Path
 
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 
 __all__ = ["add_parser", "run"]
 
@@ -20,7 +19,7 @@ def add_parser(subparsers: Subparsers) -> None:
         epilog="Exit code: 0 all done, 2 some failed, or are not what was asked for any more, 3 some are "
         "missing or running.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN[/ARM]", help="run folder, or an arm in it")
+    parser.add_argument("run", type=path_argument, metavar="RUN[/ARM]", help="run folder, or an arm in it")
     parser.add_argument("--verify", action="store_true", help="read every file again and compare its digest")
     parser.add_argument(
         "--log", metavar="ARM/PAIR", help="print the log of one job, e.g. syn-cheap/1000_1001"

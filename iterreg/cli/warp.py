@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iterreg.cli.commands import Subparsers
+from iterreg.cli.commands import Subparsers, path_argument
 from iterreg.cli.field_options import add_field_arguments, field_from
 from iterreg.cli.writing import writing
 
@@ -32,7 +32,13 @@ def add_parser(subparsers: Subparsers) -> None:
         fixed="fixed image (only its header is read)",
         moving="moving image, or label volume with --labels",
     )
-    parser.add_argument("--out", metavar="OUT", required=True, help=".nii.gz or .nii; a .csv with --points")
+    parser.add_argument(
+        "--out",
+        type=path_argument,
+        metavar="OUT",
+        required=True,
+        help=".nii.gz or .nii; a .csv with --points",
+    )
     parser.add_argument(
         "--edge",
         choices=("evaluator", "itk"),
@@ -52,6 +58,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     what.add_argument(
         "--points",
+        type=path_argument,
         metavar="CSV",
         help="map points instead: a CSV of x,y,z voxel coordinates of the FIXED grid (counted from 0, "
         "array-axis order, an optional header line); OUT gets their voxel coordinates in the MOVING image, "
@@ -71,12 +78,12 @@ def run(args: argparse.Namespace) -> int:
     from iterreg.io.nifti import check_folder, write_volume
     from iterreg.volume import load_image, load_labels
 
-    out = Path(args.out)
+    out: Path = args.out
     check_folder(out)
     if args.points:
         if out.suffix != ".csv":
             raise InputError(f"{out}: points are written as .csv; name the output so")
-        points = _read_points(Path(args.points))
+        points = _read_points(args.points)
         field = field_from(args, args.field)
         with writing(out):
             _write_points(out, field.warp_points(points))
@@ -100,28 +107,25 @@ def run(args: argparse.Namespace) -> int:
 
 def _read_points(path: Path) -> NDArray[np.float64]:
     """(N, 3) coordinates of a CSV with an optional header line."""
-    import csv
-
     import numpy as np
 
     from iterreg.errors import InputError
+    from iterreg.text_files import read_text
 
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; check the path")
     rows: list[list[float]] = []
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        for number, row in enumerate(csv.reader(stream), start=1):
-            if not row:
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        cells = line.split(",")
+        if not line.strip():
+            continue
+        try:
+            values = [float(cell) for cell in cells]
+        except ValueError:
+            if not rows and number == 1:
                 continue
-            try:
-                values = [float(cell) for cell in row]
-            except ValueError:
-                if not rows and number == 1:
-                    continue
-                raise InputError(f"{path}: line {number} does not hold numbers: {','.join(row)}") from None
-            if len(values) != 3 or not np.isfinite(values).all():
-                raise InputError(f"{path}: line {number} should hold three finite numbers x,y,z")
-            rows.append(values)
+            raise InputError(f"{path}: line {number} does not hold numbers: {line[:60]}") from None
+        if len(values) != 3 or not np.isfinite(values).all():
+            raise InputError(f"{path}: line {number} should hold three finite numbers x,y,z")
+        rows.append(values)
     if not rows:
         raise InputError(f"{path}: holds no points; it needs one x,y,z per line")
     return np.array(rows)

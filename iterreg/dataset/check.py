@@ -12,6 +12,7 @@ from iterreg.dataset.base import Dataset, Pair, Scan
 from iterreg.dataset.findings import Finding, Severity
 from iterreg.dataset.inspection import SAME_GRID, Inspection, Role, inspect_file
 from iterreg.dataset.suitability import apart, is_sheared, of_a_brain
+from iterreg.paths import real
 from iterreg.volume import Grid
 
 __all__ = ["Finding", "Severity", "check"]
@@ -84,7 +85,7 @@ def _names(dataset: Dataset) -> Iterator[Finding]:
     times: dict[tuple[Path, Path], int] = {}
     fields: dict[str, list[Pair]] = {}
     owners: dict[tuple[str, str], Path] = {}
-    real = {scan.path: scan.path.resolve() for scan in dataset.scans()}
+    followed = {scan.path: real(scan.path) for scan in dataset.scans()}
     for pair in dataset.pairs:
         key = (pair.fixed.path, pair.moving.path)
         times[key] = times.get(key, 0) + 1
@@ -92,7 +93,7 @@ def _names(dataset: Dataset) -> Iterator[Finding]:
             yield _about(pair, "error", "duplicate pair", "is listed more than once", "list it once")
         if times[key] > 1:
             continue
-        if real[pair.fixed.path] == real[pair.moving.path]:
+        if followed[pair.fixed.path] == followed[pair.moving.path]:
             yield _about(
                 pair,
                 "note",

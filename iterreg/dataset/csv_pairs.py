@@ -10,7 +10,9 @@ from pathlib import Path
 from iterreg.dataset.base import Dataset, Pair, Scan
 from iterreg.dataset.paths import ScanReader, absolute, check_identifier, check_modality
 from iterreg.dataset.tasks import by_modality
-from iterreg.errors import InputError
+from iterreg.errors import InputError, located
+from iterreg.paths import to_path
+from iterreg.text_files import read_text
 
 __all__ = ["COLUMNS", "read_csv"]
 
@@ -42,12 +44,7 @@ def read_csv(source: str | Path, *, root: str | Path | None = None) -> Dataset:
         If it cannot be read, lacks a needed column, has a misspelt one, or lists no pairs.
     """
     path = absolute(source)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file; check the path") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error}); save it as UTF-8 csv") from error
+    lines = read_text(path).splitlines()
     numbered = [
         (i, line) for i, line in enumerate(lines, start=1) if line.strip() and not line.startswith("#")
     ]
@@ -55,13 +52,13 @@ def read_csv(source: str | Path, *, root: str | Path | None = None) -> Dataset:
         raise InputError(f"{path}: is empty; its first line names the columns, at least fixed and moving")
     header_line = numbered[0][1]
     separator = max(",;\t", key=header_line.count)
-    header = [name.strip() for name in next(csv.reader([header_line], delimiter=separator))]
+    header = _cells(header_line, separator, f"{path}, line {numbered[0][0]}")
     _check_header(header, path)
     reader = ScanReader(absolute(root) if root is not None else path.parent)
     pairs = []
     for number, line in numbered[1:]:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
         where = f"{path}, line {number}"
+        cells = _cells(line, separator, where)
         if len(cells) > len(header):
             raise InputError(
                 f"{where}: has {len(cells)} cells for {len(header)} columns; quote cells that hold commas"
@@ -75,6 +72,13 @@ def read_csv(source: str | Path, *, root: str | Path | None = None) -> Dataset:
     if not any(pair.task for pair in pairs):
         pairs = by_modality(pairs)
     return Dataset(path.stem, tuple(pairs), path)
+
+
+def _cells(line: str, separator: str, where: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
+    except csv.Error as error:
+        raise InputError(f"{where}: cannot be read as csv ({error}); mend the line") from error
 
 
 def _check_header(header: list[str], path: Path) -> None:
@@ -97,11 +101,13 @@ def _scan(row: Mapping[str, str], role: str, reader: ScanReader, where: str) -> 
     image = row.get(role, "")
     if not image:
         raise InputError(f"{where}: names no {role} image; fill the cell or remove the line")
-    found = reader.scan(image)
+    with located(where):
+        found = reader.scan(image)
 
     def file(kind: str, default: Path | None) -> Path | None:
         cell = row.get(f"{role}_{kind}", "")
-        return absolute(reader.root / Path(cell).expanduser()) if cell else default
+        with located(where):
+            return absolute(reader.root / to_path(cell)) if cell else default
 
     return replace(
         found,

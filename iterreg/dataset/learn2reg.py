@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from iterreg import text_files
 from iterreg.dataset import lumir
 from iterreg.dataset.base import Dataset, Pair
 from iterreg.dataset.paths import ScanReader, absolute, identity
 from iterreg.dataset.tasks import by_modality
-from iterreg.errors import InputError
+from iterreg.errors import InputError, located
 
 __all__ = ["Split", "read_json", "read_learn2reg"]
 
@@ -73,14 +74,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it is missing, not json, or something other than an object.
+        If it cannot be read as json, or is something other than an object.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file; check the path") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as json ({error}); download or write it again") from error
+    data = text_files.read_json(path)
     if not isinstance(data, dict):
         raise InputError(
             f"{path}: holds a json {type(data).__name__}; a data set is an object with a list of pairs"
@@ -115,7 +111,9 @@ def _pair(entry: Any, reader: ScanReader, where: str) -> Pair:
     fixed, moving = ends
     keypoints = _keypoints(fixed, moving)
     task = str(entry.get("task", "")) if isinstance(entry, dict) else ""
-    return Pair(reader.scan(fixed, keypoints=keypoints), reader.scan(moving, keypoints=keypoints), task)
+    with located(where):
+        scans = (reader.scan(fixed, keypoints=keypoints), reader.scan(moving, keypoints=keypoints))
+    return Pair(*scans, task)
 
 
 def _endpoints(entry: Any) -> tuple[str, str] | None:

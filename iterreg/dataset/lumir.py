@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 from iterreg.dataset.base import Pair
 from iterreg.dataset.paths import identity
+from iterreg.errors import InputError
+from iterreg.text_files import read_json
 
 __all__ = ["HIGH_FIELD", "IN_DOMAIN", "LANDMARKS", "MULTI_MODAL", "is_lumir", "with_tasks"]
 
@@ -108,9 +109,8 @@ def _configs(folder: Path) -> list[_Config]:
     found = []
     for path in sorted(folder.glob("*evaluation_config*.json")):
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            found.append(_config(path.name, data))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            found.append(_config(path.name, read_json(path)))
+        except (InputError, KeyError, TypeError, AttributeError):
             continue  # a neighbour only helps to name tasks: one that cannot be read is no reason to stop
     return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from iterreg.dataset.base import Kind, Scan
 from iterreg.errors import InputError
+from iterreg.paths import to_path
 
 __all__ = [
     "ScanReader",
@@ -26,8 +27,14 @@ _CHALLENGE_NAME = re.compile(r"(?:^|_)(\d{4})_(\d{4})\.nii(?:\.gz)?$")
 
 
 def absolute(path: str | Path) -> Path:
-    """An absolute path without ``.`` and ``..``; links are kept, since users know files by them."""
-    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - resolve() would follow links
+    """An absolute path without ``.`` and ``..``; links are kept, since users know files by them.
+
+    Raises
+    ------
+    InputError
+        If no file can be called so (see `iterreg.paths.to_path`).
+    """
+    return Path(os.path.abspath(to_path(path)))  # noqa: PTH100 - resolve() would follow links
 
 
 def is_image(path: Path) -> bool:
@@ -61,9 +68,9 @@ def check_identifier(value: str, where: str) -> str:
     Raises
     ------
     InputError
-        If it is empty or holds a path separator.
+        If it is empty, or holds a path separator or a control character.
     """
-    if not value or value in (".", "..") or re.search(r"[/\\\0]", value):
+    if not value or value in (".", "..") or re.search(r"[/\\\x00-\x1f\x7f-\x9f]", value):
         raise InputError(
             f"{where}: {value!r} cannot be an id, it becomes a part of file names; use letters and digits"
         )
@@ -132,6 +139,11 @@ class ScanReader:
         keypoints
             Where to look for points when there are no landmarks; it depends on the pair (see
             `iterreg.dataset.learn2reg`).
+
+        Raises
+        ------
+        InputError
+            If no file can be called `image`.
         """
         key = (image, keypoints)
         if key not in self._seen:
@@ -139,9 +151,10 @@ class ScanReader:
         return self._seen[key]
 
     def _read(self, image: str, keypoints: str) -> Scan:
-        path = absolute(self.root / Path(image).expanduser())
+        named = to_path(image)
+        path = absolute(self.root / named)
         base, written = self.root, image
-        if Path(image).expanduser().is_absolute():
+        if named.is_absolute():
             base, written = path.parent.parent, f"{path.parent.name}/{path.name}"
         subject, modality = identity(path)
         landmarks = _companion(base, written, "landmarks", (*_SUFFIXES, ".csv"))

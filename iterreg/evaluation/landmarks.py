@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.errors import InputError
+from iterreg.text_files import read_text
 from iterreg.volume import FloatArray
 
 __all__ = ["centroids", "landmark_errors", "mean_error", "point_errors", "read_points", "vanished"]
@@ -138,13 +139,12 @@ def read_points(path: str | Path) -> FloatArray:
     InputError
         If the file is missing, empty, or holds anything else.
     """
+    lines = read_text(path).splitlines()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*contained no data")  # said below
-            points = np.loadtxt(path, delimiter=",", ndmin=2)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file; check the path") from error
-    except (OSError, ValueError) as error:
+            points = np.loadtxt(lines, delimiter=",", ndmin=2)
+    except ValueError as error:
         raise InputError(f"{path}: cannot be read as points ({error}); one x,y,z a line is needed") from error
     if points.size == 0 or points.shape[1] != 3 or not np.isfinite(points).all():
         raise InputError(

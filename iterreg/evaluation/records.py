@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +11,14 @@ from typing import Any
 
 from iterreg import __version__
 from iterreg.dataset.base import Dataset
+from iterreg.errors import InputError
 from iterreg.evaluation.aggregate import Aggregate, aggregates, dice30_of, metrics_json
 from iterreg.evaluation.folder import PairRecord
 from iterreg.evaluation.protocols import Protocol
 from iterreg.evaluation.rules import Rules
 from iterreg.evaluation.scoring import LabelRow
 from iterreg.jobs.atomic import write_text
+from iterreg.text_files import read_table, table_text
 
 __all__ = ["table", "with_scored", "write_records"]
 
@@ -30,9 +30,8 @@ def with_scored(dataset: Dataset, whole: Dataset, out: Path) -> Dataset:
     """
     cases = {pair.case for pair in dataset.pairs}
     try:
-        with (out / "pairs.csv").open(newline="", encoding="utf-8") as stream:
-            cases |= {row.get("case") or "" for row in csv.DictReader(stream)}
-    except (OSError, ValueError, csv.Error):
+        cases |= {row.get("case") or "" for row in read_table(out / "pairs.csv")}
+    except InputError:
         return dataset
     return replace(whole, pairs=tuple(pair for pair in whole.pairs if pair.case in cases))
 
@@ -133,11 +132,7 @@ def _label_rows(records: Sequence[PairRecord]) -> list[dict[str, Any]]:
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows under the union of their columns, in order of first appearance; NaN and infinity as such."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(row for row in rows if any(value != "" for value in row.values()))
-    return stream.getvalue()
+    return table_text((row for row in rows if any(value != "" for value in row.values())), columns)
 
 
 def _summary(records: Sequence[PairRecord], rules: Rules, dataset: Dataset) -> dict[str, Any]:

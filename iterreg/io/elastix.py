@@ -34,6 +34,8 @@ from iterreg.io.pointmaps import (
 )
 from iterreg.io.world import sample_displacements
 from iterreg.jobs.atomic import write_text
+from iterreg.paths import real
+from iterreg.text_files import read_text
 from iterreg.volume import FloatArray, Grid
 
 __all__ = [
@@ -55,8 +57,11 @@ Parameters = Mapping[str, tuple[str, ...]]
 
 def is_parameter_file(path: str | Path) -> bool:
     """Whether a text file looks like an elastix transform parameter file."""
+    path = Path(path)
     try:
-        with Path(path).open(encoding="utf-8", errors="replace") as stream:
+        if not path.is_file():  # the opening of a pipe would wait for its writer
+            return False
+        with path.open(encoding="utf-8", errors="replace") as stream:
             return re.search(r"\(\s*Transform\s+\"", stream.read(100_000)) is not None
     except OSError:
         return False
@@ -68,14 +73,10 @@ def read_parameter_file(path: str | Path) -> dict[str, tuple[str, ...]]:
     Raises
     ------
     InputError
-        If the file is missing or has no entry ``Transform``.
+        If the file cannot be read as text or has no entry ``Transform``.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; check the path")
-    text = "\n".join(
-        line for line in path.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("//")
-    )
+    lines = read_text(path).splitlines()
+    text = "\n".join(line for line in lines if not line.lstrip().startswith("//"))
     found = {
         match[1]: tuple(quoted or bare for quoted, bare in _TOKEN.findall(match[2]))
         for match in _ENTRY.finditer(text)
@@ -144,7 +145,7 @@ def write_transform(path: str | Path, field: DisplacementField) -> Path:
         ("NumberOfParameters", "0"),
         ("InitialTransformParameterFileName", '"NoInitialTransform"'),
         ("HowToCombineTransforms", '"Compose"'),
-        ("DeformationFieldFileName", f'"{image.resolve()}"'),
+        ("DeformationFieldFileName", f'"{real(image)}"'),
         ("DeformationFieldInterpolationOrder", "1"),
         ("FixedImageDimension", "3"),
         ("MovingImageDimension", "3"),
@@ -181,7 +182,7 @@ def _unless_transformix(path: Path, fixed: Grid, moving: Grid) -> DisplacementFi
 
 def _map_of(path: Path, seen: tuple[Path, ...]) -> PointMap:
     """The whole chain that ends in `path`."""
-    if path.resolve() in seen:
+    if real(path) in seen:
         raise InputError(
             f"{path}: is its own initial transform; correct its InitialTransformParameterFileName"
         )
@@ -199,7 +200,7 @@ def _map_of(path: Path, seen: tuple[Path, ...]) -> PointMap:
     initial = next((parameters[key][0] for key in _INITIAL if parameters.get(key)), "NoInitialTransform")
     if initial in _NONE:
         return current
-    before = _map_of(_beside(initial, path), (*seen, path.resolve()))
+    before = _map_of(_beside(initial, path), (*seen, real(path)))
     how = parameters.get("HowToCombineTransforms", ("Compose",))[0]
     if how == "Compose":
         return chain([before, current])

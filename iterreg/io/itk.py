@@ -22,6 +22,7 @@ from iterreg.io.lps import RAS_TO_LPS, grid_of, lps_matrix
 from iterreg.io.nifti import DISPLACEMENT_INTENT, VECTOR_INTENT, read_vectors, write_array
 from iterreg.io.pointmaps import PointMap, affine_map, bspline_map, densify, displacement_map
 from iterreg.io.world import sample_displacements
+from iterreg.paths import to_path
 from iterreg.volume import FloatArray, Grid
 
 __all__ = ["from_itk", "read_transforms", "read_warp", "to_itk", "write_warp"]
@@ -144,11 +145,11 @@ def _simpleitk() -> Any:
 def _parse(item: str) -> tuple[Path, bool]:
     """Split antsApplyTransforms' ``[file,useInverse]``."""
     if not (item.startswith("[") and item.endswith("]")):
-        return Path(item), False
+        return to_path(item), False
     name, _, flag = item[1:-1].rpartition(",")
     if not name or flag.strip() not in ("0", "1"):
         raise InputError(f"{item}: a transform in brackets is written [file,0] or [file,1] (1: inverted)")
-    return Path(name.strip()), flag.strip() == "1"
+    return to_path(name.strip()), flag.strip() == "1"
 
 
 def _maps(path: Path, invert: bool) -> list[PointMap]:

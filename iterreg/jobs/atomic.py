@@ -46,7 +46,10 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a small UTF-8 text file atomically; what cannot be UTF-8 (file names can be so) is escaped."""
+    """Write a small UTF-8 text file atomically.
+
+    A file's name that is no UTF-8 is written with escapes, which json reads back as the same name.
+    """
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from iterreg.errors import InputError
 from iterreg.jobs.atomic import write_text
+from iterreg.text_files import read_json, regular
 
 __all__ = ["FileDigests", "digest"]
 
@@ -30,10 +31,10 @@ class FileDigests:
     def load(self, path: Path) -> None:
         """Take over digests that `save` wrote; an unreadable file is as good as none."""
         try:
-            known = json.loads(path.read_text())
+            known = read_json(path)
             with self._lock:
                 self._known |= {(name, size, time): value for name, size, time, value in known}
-        except (OSError, ValueError, TypeError):
+        except (InputError, ValueError, TypeError):
             return
 
     def save(self, path: Path) -> None:
@@ -50,7 +51,7 @@ class FileDigests:
         InputError
             If the file cannot be read.
         """
-        try:
+        with regular(path):
             status = path.stat()
             key = (str(path), status.st_size, status.st_mtime_ns)
             with self._lock:
@@ -58,8 +59,6 @@ class FileDigests:
                     return self._known[key]
             with path.open("rb") as stream:
                 value = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         with self._lock:
             self._known[key] = value
         return value

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
+from iterreg.terminal import bare, visible
+
 __all__ = ["Progress", "format_seconds"]
 
 _BEAT_SECONDS = 1.0
@@ -45,7 +47,7 @@ class Progress:
     def __init__(
         self, total: int, *, parallel: int, quiet: bool = False, stream: IO[str] | None = None
     ) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = bare(stream or sys.stderr)
         self._total = total
         self._parallel = max(1, parallel)
         self._quiet = quiet
@@ -104,6 +106,7 @@ class Progress:
 
     def say(self, message: str, *, forecast: bool = False) -> None:
         """Print a line without breaking the bar. A stream nobody reads any more is no reason to stop."""
+        message = visible(message)
         with self._lock, suppress(OSError, ValueError):
             self._last = time.monotonic()
             if self._quiet:
@@ -137,7 +140,7 @@ class Progress:
                 self._bar.close()
 
     def _refresh(self) -> None:
-        names = ", ".join(f"{kind} {job}" for kind, job in self._running)
+        names = visible(", ".join(f"{kind} {job}" for kind, job in self._running))
         left = f"about {format_seconds(self.remaining())} left" if self._expected else "done"
         with suppress(OSError, ValueError):
             self._bar.set_postfix_str(f"{left}; {names}" if names else left, refresh=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +21,7 @@ from iterreg.lddmm.geodesic import Geodesic, shoot, shoot_apart
 from iterreg.lddmm.lattice import Interpolation, Lattice
 from iterreg.lddmm.objective import inner
 from iterreg.lddmm.reproducing_kernel import GaussianSum, ReproducingKernel, Smoother, Sobolev
+from iterreg.text_files import regular
 from iterreg.volume import Grid
 
 __all__ = ["Transform"]
@@ -151,7 +154,7 @@ class Transform:
             If the file is missing, damaged or something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with regular(path), np.load(path, allow_pickle=False) as content:
                 momentum, about = content["momentum"], json.loads(str(content["about"]))
             if about["format"] != _FORMAT:
                 raise ValueError(f"format {about['format']}")
@@ -161,7 +164,12 @@ class Transform:
             grids = [Grid(tuple(about[side]["shape"]), about[side]["affine"]) for side in ("fixed", "moving")]
             if momentum.shape != (3, *lattice.shape):
                 raise ValueError(f"momentum of shape {momentum.shape}")
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except InputError:
+            raise
+        except (
+            EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+            zipfile.BadZipFile, zlib.error, TokenError,  # of numpy's header
+        ) as error:  # fmt: skip
             raise InputError(
                 f"{path}: is not a geodesic that iterreg saved ({type(error).__name__}: {error}); give the "
                 ".npz that a run with save_momentum wrote"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from iterreg.dataset.base import Pair
+from iterreg.errors import InputError
 from iterreg.io.challenge import field_name
 from iterreg.runs import MethodResults
+from iterreg.text_files import read_table
 
 __all__ = ["NOT_RUN", "Failure", "Results"]
 
@@ -109,9 +110,8 @@ class Results:
 
 def _read(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
-            return list(csv.DictReader(stream))
-    except (OSError, csv.Error):
+        return read_table(path)
+    except InputError:
         return []
 
 

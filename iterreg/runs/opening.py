@@ -10,6 +10,7 @@ from typing import Literal
 from iterreg.dataset import Dataset, Pair
 from iterreg.errors import InputError
 from iterreg.io.challenge import field_name
+from iterreg.paths import real, to_path
 from iterreg.runs.folder import ArmFolder, RunFolder, read_sidecar
 from iterreg.runs.record import ArmRecord, RunRecord
 from iterreg.runs.status import JobStatus, Sidecar
@@ -255,7 +256,7 @@ def with_fields(opened: OpenedResults) -> tuple[list[MethodResults], list[str]]:
 
 def scores_beside(fields: Path) -> Path:
     """Where the scores of a folder of fields go: ``scores`` beside ``fields``, else ``FIELDS-scores``."""
-    folder = fields.resolve()
+    folder = real(fields)
     return folder.parent / "scores" if folder.name == "fields" else folder.with_name(f"{folder.name}-scores")
 
 
@@ -266,19 +267,19 @@ def _open_run(folder: RunFolder) -> OpenedResults:
 
 
 def _method(arm: ArmFolder, run: Run | None) -> MethodResults:
-    return MethodResults(arm.path.resolve().name, arm.scores, arm.fields, arm, run)
+    return MethodResults(real(arm.path).name, arm.scores, arm.fields, arm, run)
 
 
 def _as_arm(path: Path) -> OpenedResults | None:
     """An arm that a path names, by itself, by its fields or by its scores; None when it names none."""
-    place = path.resolve()
+    place = real(path)
     inside = place.name in ("fields", "scores") and (place.parent / "fields").is_dir()
     folder = (path.parent if path.name == place.name else place.parent) if inside else path
-    run_folder = RunFolder(folder.resolve().parent)
+    run_folder = RunFolder(real(folder).parent)
     run = None
     if run_folder.record.exists():
         run = Run(run_folder, run_folder.read())
-    known = run is not None and folder.resolve().name in run.record.arms
+    known = run is not None and real(folder).name in run.record.arms
     if not known and not (folder / "fields").is_dir():
         return None
     run = run if known else None
@@ -288,7 +289,7 @@ def _as_arm(path: Path) -> OpenedResults | None:
 
 def _evaluated(path: Path) -> MethodResults:
     """A folder of scores; the fields are looked for where `iterreg evaluate` takes them from."""
-    resolved = path.resolve()
+    resolved = real(path)
     if resolved.name == "scores" and (resolved.parent / "fields").is_dir():
         return open_results(path).methods[0]
     beside = resolved.with_name(resolved.name.removesuffix("-scores"))
@@ -297,7 +298,7 @@ def _evaluated(path: Path) -> MethodResults:
 
 
 def _name_of(path: Path) -> str:
-    path = path.resolve()
+    path = real(path)
     if path.is_file():
         if path.name != "metrics.json":
             return path.name.removesuffix(path.suffix)
@@ -317,11 +318,11 @@ def named(text: str) -> tuple[str, Path]:
         If a part of it is empty.
     """
     name, equals, where = text.partition("=")
-    if not equals or "/" in name or Path(text).exists():
-        return "", Path(text)
+    if not equals or "/" in name or to_path(text).exists():
+        return "", to_path(text)
     if not name or not where:
         raise InputError(f"{text!r}: is given as NAME=PATH")
-    return name, Path(where)
+    return name, to_path(where)
 
 
 def open_named(texts: Sequence[str]) -> tuple[list[MethodResults], list[str]]:

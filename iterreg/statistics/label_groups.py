@@ -10,6 +10,8 @@ from io import StringIO
 from pathlib import Path
 
 from iterreg.errors import InputError
+from iterreg.paths import to_path
+from iterreg.text_files import read_text
 
 __all__ = ["BUILT_IN", "LabelTable", "label_table"]
 
@@ -61,18 +63,22 @@ def label_table(chosen: str | Path | None, labels: Sequence[int]) -> LabelTable:
         text = files("iterreg.statistics.label_tables").joinpath(f"{chosen}.csv").read_text(encoding="utf-8")
         return _parse(text, str(chosen))
     try:
-        text = Path(chosen).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(to_path(chosen))
+    except InputError as error:
         raise InputError(
-            f"{chosen}: cannot be read as a table of labels ({error}); "
-            f"give a csv with the columns label, name and group, or {' or '.join(BUILT_IN)}"
+            f"{error}; a table of labels is a csv with the columns label, name and group, or "
+            f"{' or '.join(BUILT_IN)}"
         ) from error
     return _parse(text, str(chosen))
 
 
 def _parse(text: str, where: str) -> LabelTable:
     names, groups = {}, {}
-    for number, row in enumerate(csv.DictReader(StringIO(text)), start=2):
+    try:
+        rows = list(csv.DictReader(StringIO(text)))
+    except csv.Error as error:
+        raise InputError(f"{where}: cannot be read as a table ({error}); write it again") from error
+    for number, row in enumerate(rows, start=2):
         try:
             label = int(row.get("label") or row.get("id") or "")
         except ValueError as error:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from iterreg.errors import InputError
 from iterreg.runs import open_results
 from iterreg.runs.opening import named
 from iterreg.statistics.published import TABLES, PublishedMean, published_means
+from iterreg.text_files import read_json, read_table, read_text, unguarded
 
 __all__ = ["INITIAL_DICE", "PUBLISHED", "Source", "read_sources", "subjects_of"]
 
@@ -178,7 +178,7 @@ def _read_one(name: str, path: Path, *, robust: bool) -> Source:
 
 
 def _read_pairs(name: str, path: Path, *, robust: bool) -> Source:
-    rows = _rows(path)
+    rows = read_table(path)
     if not rows or "case" not in rows[0]:
         raise InputError(f"{path}: has no rows with a column 'case'; give the pairs.csv of iterreg evaluate")
     values: dict[str, dict[str, float]] = {}
@@ -209,14 +209,6 @@ def _read_pairs(name: str, path: Path, *, robust: bool) -> Source:
     )
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error})") from error
-
-
 def _values(row: Mapping[str, str], where: str, *, robust: bool) -> dict[str, float]:
     found = {}
     for name, text in row.items():
@@ -234,7 +226,8 @@ def _read_labels(path: Path) -> pd.DataFrame:
     if not path.is_file():
         return _label_frame([])
     try:
-        table = pd.read_csv(path, dtype={"case": str})
+        table = pd.read_csv(StringIO(read_text(path)), dtype={"case": str})
+        table["case"] = table["case"].map(unguarded, na_action="ignore")
         frames = [
             table.loc[:, ["case", "label"]].assign(measure=measure, value=table[column].astype(float))
             for column, measure in _LABEL_MEASURES.items()
@@ -253,8 +246,8 @@ def _label_frame(rows: Iterable[tuple[str, int, str, float]]) -> pd.DataFrame:
 
 def _summary(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        found = read_json(path)
+    except InputError:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -266,7 +259,7 @@ def _costs(pairs: Path) -> dict[str, dict[str, float]]:
     if pairs.absolute().parent.name != "scores" or not results.is_file():
         return {}
     try:
-        rows = _rows(results)
+        rows = read_table(results)
     except InputError:  # it is derived from the jobs' statuses, and says nothing that a comparison needs
         return {}
     return {
@@ -287,10 +280,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _read_metrics(name: str, path: Path) -> Source:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as json ({error})") from error
+    content = read_json(path)
     cases = content.get("cases") if isinstance(content, dict) else None
     if not isinstance(cases, dict) or not cases:
         raise InputError(f"{path}: has no 'cases'; give the metrics json that an evaluator wrote")

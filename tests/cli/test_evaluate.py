@@ -15,6 +15,7 @@ import pytest
 
 from iterreg.cli.main import main
 from iterreg.evaluation import work
+from iterreg.statistics.sources import read_sources
 
 SHAPE = (14, 12, 13)
 PAIRS = [("0011", "0010"), ("0012", "0011"), ("0010", "0012"), ("0010", "0011")]
@@ -269,3 +270,21 @@ def test_no_folder_of_fields(dataset: Path, capsys: pytest.CaptureFixture[str]) 
     shutil.rmtree(dataset.parent / "fields")
     assert evaluate(dataset) == 1
     assert "there is no such file or folder" in capsys.readouterr().err
+
+
+def test_a_name_is_no_formula_to_a_spreadsheet(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is guarded in the tables, and read back as it is."""
+    folder = dataset.parent
+    image = "imagesVal/BRAINMRI_{}_0000.nii.gz"
+    lines = ["fixed,moving,fixed_id,moving_id", f"{image.format('0011')},{image.format('0010')},=1+1,@x"]
+    (folder / "pairs.csv").write_text("\n".join([*lines, ""]))
+    (folder / "fields/disp_0011_0010.nii.gz").rename(folder / "fields/disp_=1+1_@x.nii.gz")
+    out = folder / "scores"
+    arguments = ["evaluate", folder / "fields", "--dataset", folder / "pairs.csv", "-o", out]
+    assert main([str(one) for one in arguments]) == 0
+    for name in ("pairs.csv", "labels.csv"):
+        rows = list(csv.DictReader((out / name).read_text().splitlines()))
+        assert {row["pair"] for row in rows} == {"'=1+1_@x"}
+        assert {row["case"] for row in rows} == {"'=1+1_0000<--@x_0000"}
+    (source,) = read_sources([str(out)])
+    assert set(source.values) == set(source.labels["case"]) == {"=1+1_0000<--@x_0000"}

@@ -79,3 +79,11 @@ def test_json_keeps_its_order_and_its_letters(tmp_path: Path) -> None:
     assert json.loads(text) == value
     assert text.index('"z"') < text.index('"a"')
     assert "Größe" in text
+
+
+def test_a_name_that_is_no_utf8_comes_back(tmp_path: Path) -> None:
+    """As Linux allows, and as scanners' exports have it."""
+    name = os.fsdecode(b"donn\xe9es/\xff.nii.gz")
+    atomic.write_json(tmp_path / "x.json", {"fixed": name, "über": "ü"})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"fixed": name, "über": "ü"}
+    assert "ü" in (tmp_path / "x.json").read_text()

@@ -68,5 +68,5 @@ def test_a_damaged_memory_is_as_good_as_none(tmp_path: Path, content: str) -> No
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone\.nii\.gz: cannot be read"):
+    with pytest.raises(InputError, match=r"gone\.nii\.gz: there is no such file"):
         FileDigests()(tmp_path / "gone.nii.gz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from iterreg.evaluation.protocols.base import Kind, Measure
 __all__ = ["EvaluationConfig", "configs_beside", "measures_by_configs", "read_config"]
 
 _Key = tuple[str, str, str, str]
+
+_LARGEST_LABEL = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,22 @@ def _measure(path: Path, method: Any) -> Measure:
     labels = method.get("labels")
     if kind in ("dice", "hd95") and not isinstance(labels, list):
         raise InputError(f"{path}: {kind} needs a list of labels")
-    try:
-        ids = tuple(int(label) for label in labels) if isinstance(labels, list) else None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: the labels of {kind} are not whole numbers ({error})") from error
+    ids = tuple(_label(path, kind, label) for label in labels) if isinstance(labels, list) else None
     return Measure(str(method.get("name") or kind), kind, ids, str(method.get("dest") or "landmarks"))
+
+
+def _label(path: Path, kind: Kind, label: Any) -> int:
+    """A label, as a number or as the text of one."""
+    try:
+        found: int | None = int(label)
+    except (TypeError, ValueError, OverflowError):  # a list, a word, infinity
+        found = None
+    if found is None or abs(found) > _LARGEST_LABEL or (isinstance(label, float) and found != label):
+        raise InputError(
+            f"{path}: {kind} is asked of the label {json.dumps(label)[:40]}; labels are whole numbers "
+            f"of at most {_LARGEST_LABEL}"
+        )
+    return found
 
 
 def _key(path: Path, entry: Any) -> _Key:
