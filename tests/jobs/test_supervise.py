@@ -334,7 +334,7 @@ def test_an_answer_counts_though_the_parent_was_stopped(
     thread.join(timeout=60)
     (report,) = reports
     assert report.outcome is Outcome.OK
-    assert 2 <= report.cpu_seconds < 10
+    assert 1.9 <= report.cpu_seconds < 10  # in ticks of 10 ms
     assert not server.alive
 
 
