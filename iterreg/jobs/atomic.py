@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from iterreg.errors import InputError
+
 __all__ = ["atomic_path", "move", "write_bytes", "write_json", "write_text"]
 
 
@@ -19,8 +21,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     The temporary name is hidden, unique and keeps the suffixes (``.nii.gz``), because many writers
     choose their format by them. It is removed when the block raises.
+
+    Raises
+    ------
+    InputError
+        Before the block, if `path` is a folder, a pipe or a device, which renaming would replace by a file:
+        root would be left without ``/dev/null``.
+    OSError
+        If it cannot be written.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe or a device"
+        raise InputError(f"{path}: is {what}, nothing is written over it; name a file")
     temporary = path.with_name(f".{secrets.token_hex(4)}.partial.{path.name}")
     try:
         yield temporary

@@ -66,8 +66,8 @@ def label_table(chosen: str | Path | None, labels: Sequence[int]) -> LabelTable:
         text = read_text(to_path(chosen))
     except InputError as error:
         raise InputError(
-            f"{error}; a table of labels is a csv with the columns label, name and group, or "
-            f"{' or '.join(BUILT_IN)}"
+            f"cannot be read as a table of labels: {error}; "
+            f"give a csv with the columns label, name and group, or {' or '.join(BUILT_IN)}"
         ) from error
     return _parse(text, str(chosen))
 

@@ -61,7 +61,7 @@ KNOWN: dict[str, str] = {
             "test_a_spoilt_file[0001_0002/status.json-deep lists-package]",
             "test_a_spoilt_file[0001_0002/status.json-deep objects-report]",
             "test_a_spoilt_file[0001_0002/status.json-deep inside-plan]",
-            "test_a_spoilt_file[0001_0002/status.json-_/dev/full_ at 15-run]",
+            "test_a_spoilt_file[0001_0002/status.json-_/dev/zero/x_ at 15-run]",
             "test_a_spoilt_file[0001_0002/status.json-lacks 0-plan]",
         ),
         "run.json and status.json are read as they come",
@@ -91,8 +91,8 @@ KNOWN: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
-            "test_a_path_that_cannot_be[methods syn:{}-device]",
-            "test_a_path_that_cannot_be[plan pairs.csv -m syn:{} -o new-device]",
+            "test_a_path_that_cannot_be[methods syn:{}-absolute]",
+            "test_a_path_that_cannot_be[plan pairs.csv -m syn:{} -o new-absolute]",
         ),
         "presets are found by a glob",
     ),

@@ -198,7 +198,7 @@ VALUES: tuple[Any, ...] = (
     "x" * 300,
     "~nosuchuser/x",
     "../" * 60 + "dev/zero",
-    "/dev/full",
+    "/dev/zero/x",
     "=1+1",
     [],
     {},

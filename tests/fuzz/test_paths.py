@@ -87,7 +87,8 @@ PATHS = {
     "in a file": "X_dataset.json/x.nii.gz",
     "folder": "imagesVal",
     "fifo": "fifo",
-    "device": "/dev/full",
+    "absolute": "/nowhere/x.nii.gz",
+    "device": "device",
     "escapes": "\x1b[2J\x07\x9b\u202e.nii.gz",
     "dash": "-",
     "formula": "=1+1",
@@ -96,7 +97,11 @@ PATHS = {
 
 @pytest.fixture
 def world(world: Path) -> Path:
-    """With a pipe, a link to itself and a folder that nobody may search."""
+    """With a pipe, a device, a link to itself and a folder that nobody may search.
+
+    The device is a link: what replaces it, as root may, replaces the link.
+    """
+    (world / "device").symlink_to("/dev/full")
     os.mkfifo(world / "fifo")
     (world / "loop").symlink_to("loop")
     (world / "closed").mkdir()
@@ -107,8 +112,10 @@ def world(world: Path) -> Path:
 
 @pytest.mark.parametrize("place", PATHS)
 @pytest.mark.parametrize("command", READING + WRITING)
-def test_a_path_that_cannot_be(place: str, command: str, politely: Callable[..., Any]) -> None:
+def test_a_path_that_cannot_be(place: str, command: str, world: Path, politely: Callable[..., Any]) -> None:
+    kinds = [(world / name).lstat().st_mode for name in ("fifo", "device", "loop")]
     politely(*(part.replace("{}", PATHS[place]) for part in shlex.split(command)))
+    assert [(world / name).lstat().st_mode for name in ("fifo", "device", "loop")] == kinds
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from iterreg.errors import InputError
 from iterreg.jobs import atomic
 
 
@@ -87,3 +88,15 @@ def test_a_name_that_is_no_utf8_comes_back(tmp_path: Path) -> None:
     atomic.write_json(tmp_path / "x.json", {"fixed": name, "über": "ü"})
     assert json.loads((tmp_path / "x.json").read_text()) == {"fixed": name, "über": "ü"}
     assert "ü" in (tmp_path / "x.json").read_text()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    """Root may rename a file over anything; a link stands for the device here."""
+    path = tmp_path / kind
+    {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda at: at.symlink_to("/dev/full")}[kind](path)
+    before = path.lstat().st_mode
+    with pytest.raises(InputError, match="nothing is written over it"):
+        atomic.write_text(path, "text")
+    assert path.lstat().st_mode == before
+    assert [one.name for one in tmp_path.iterdir()] == [kind]
