@@ -118,7 +118,7 @@ def test_colour_bars_say_what_colours_mean(page: Path) -> None:
         shown = re.findall(rf'<figure class="panel {kind}".*?</figure>', text)
         assert shown
         assert all(words in one and "url(#pair-" in one for one in shown), kind
-    ends = re.findall(r"up to ([\d.]+) mm</figcaption>", text)
+    ends = re.findall(r"<figcaption>how far .*? up to ([\d.]+) mm in these", text)
     longest = re.findall(r'panel magnitude".*?>([\d.]+) mm</text>', text)
     assert len(ends) == len(longest) == 6
     assert all(float(end) <= float(bar) <= 2 * float(end) for end, bar in zip(ends, longest, strict=True))
@@ -133,7 +133,7 @@ def test_every_pair_and_method_stand_in_one_table(page: Path, shared_page: Path)
     rows = {name: row for row, name in re.findall(r"(<tr><td[^>]*>([^<]*)</td>.*?</tr>)", table)}
     assert list(rows) == ["0011_0012", "0012_0013", "0013_0011", "0011_0014"]
     with (shared_page.parent / "deep-scores" / "pairs.csv").open() as stream:
-        dice = {row["pair"]: row["dice"] for row in csv.DictReader(stream) if row["dice"]}
+        dice = {row["pair"]: row["DSC"] for row in csv.DictReader(stream) if row["DSC"]}
     for name, value in dice.items():
         assert f'data-value="{float(value)!r}"' in rows[name]
 
