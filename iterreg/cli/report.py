@@ -73,6 +73,10 @@ def add_parser(subparsers: Subparsers) -> None:
         "--megabytes", type=float, default=MEGABYTES, metavar="N",
         help="how large the file may become; pictures are made coarser to keep to it (default %(default)g)",
     )  # fmt: skip
+    parser.add_argument(
+        "--slices", type=int, choices=(3, 9, 15), default=3,
+        help="slices of each pair in every picture: 3 are one axial, one coronal, one sagittal (default)",
+    )  # fmt: skip
     parser.add_argument("--cores", type=int, default=0, help="for the evaluation (default: all)")
 
 
@@ -111,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
         cores=args.cores,
         figures=args.figures,
         megabytes=args.megabytes,
+        slices=args.slices,
     )
     return 0
 
@@ -128,6 +133,7 @@ def make_report(
     cores: int = 0,
     figures: Path | None = None,
     megabytes: float = MEGABYTES,
+    slices: int = 3,
 ) -> None:
     """Write the report about some entries and say where it is.
 
@@ -141,6 +147,8 @@ def make_report(
         Whether it was named by the user, and not found by the runs.
     published
         Tables of published means, for reference rows.
+    slices
+        Of each pair in every picture: an odd multiple of three.
     """
     from iterreg.errors import InputError
     from iterreg.jobs.atomic import write_text
@@ -171,7 +179,7 @@ def make_report(
 
         # A tenth is for the figures and tables.
         budget = int(megabytes * 0.9 * 1e6)
-        for section in gallery(results, dataset, ranking, budget=budget, on_pair=tell):
+        for section in gallery(results, dataset, ranking, budget=budget, rows=slices // 3, on_pair=tell):
             sections.append(section)
     text = render(Page(results, dataset, comparison, sections, ranking, said, evaluated))
     try:

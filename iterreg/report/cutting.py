@@ -16,7 +16,7 @@ from iterreg.errors import InputError
 from iterreg.evaluation.fields import read_field_vectors
 from iterreg.field import DisplacementField
 from iterreg.report.pictures import window
-from iterreg.report.planes import Plane, Range, Slab, planes
+from iterreg.report.planes import Plane, Range, Slab, planes, spread
 from iterreg.volume import Grid, Volume, load_image, load_labels
 
 __all__ = ["Cut", "FixedCut", "FoldCut", "PairCutter", "WarpedCut", "box", "worst_place"]
@@ -54,6 +54,8 @@ class WarpedCut:
         (rows, columns), warped.
     determinant
         (rows, columns), of the Jacobian, in the world.
+    magnitude
+        (rows, columns), how far a voxel is moved in the world, in millimetres.
     positions
         Where each voxel lies after the map along the page's rows and columns, in fixed voxels.
     """
@@ -61,6 +63,7 @@ class WarpedCut:
     image: Slice
     labels: Slice | None
     determinant: Slice
+    magnitude: Slice
     positions: tuple[Slice, Slice]
 
 
@@ -80,7 +83,7 @@ class Cut:
     Attributes
     ----------
     planes
-        Axial, coronal, sagittal.
+        Axial, coronal, sagittal; once for each row of planes.
     fold
         Planes through the lowest determinant of the foreground; empty without folding.
     fold_at
@@ -102,6 +105,8 @@ class PairCutter:
     missed
         Label -> part of it that was missed, 1 - Dice, over the methods. The planes go where they cut most of
         what was missed; without it through the middle of the labels or of the foreground.
+    rows
+        Rows of three planes, an odd number; those beside the middle one are spread over what is shown.
 
     Raises
     ------
@@ -109,7 +114,7 @@ class PairCutter:
         If an image cannot be read.
     """
 
-    def __init__(self, pair: Pair, missed: Mapping[int, float]) -> None:
+    def __init__(self, pair: Pair, missed: Mapping[int, float], *, rows: int = 1) -> None:
         fixed = load_image(pair.fixed.path)
         self._moving = load_image(pair.moving.path)
         self.notes: list[str] = []
@@ -129,7 +134,8 @@ class PairCutter:
                 None if fixed_labels is None else plane.cut(fixed_labels.array).copy(),
                 plane.cut(self._foreground).copy(),
             )
-            for plane in planes(self.grid, self.place, self.shown)
+            for place in spread(self.place, self.shown, rows)
+            for plane in planes(self.grid, place, self.shown)
         )
 
     @property
@@ -188,6 +194,7 @@ class PairCutter:
             slab.cut(slab.field.warp_image(self._moving).array),
             None if labels is None else slab.cut(slab.field.warp_labels(labels).array),
             slab.cut(slab.field.jacobian_determinant()),
+            np.linalg.norm(slab.cut(displacement) @ self.grid.affine[:3, :3].T, axis=-1),
             (positions[0], positions[1]),
         )
 

@@ -116,6 +116,7 @@ def gallery(
     ranking: Ranking,
     *,
     budget: int,
+    rows: int = 1,
     on_pair: Callable[[str], None] | None = None,
 ) -> Iterator[PairSection]:
     """Every pair, worst first; its images are read when it is asked for, one pair and one field at a time.
@@ -124,6 +125,8 @@ def gallery(
     ----------
     budget
         Bytes of all pictures together. Where they would not fit they are made coarser, in the end left out.
+    rows
+        Rows of three planes in each picture, an odd number.
     on_pair
         Called with each pair's name before it is read.
     """
@@ -147,7 +150,7 @@ def gallery(
         share = (budget - spent) / (len(ranked) - number)
         section = None
         while section is None:
-            found = _pictured(bare, results, QUALITIES[level])
+            found = _pictured(bare, results, QUALITIES[level], rows)
             if found.size <= share:
                 section = found
             elif level + 1 < len(QUALITIES):
@@ -165,10 +168,10 @@ def gallery(
         yield section
 
 
-def _pictured(section: PairSection, results: Sequence[Results], quality: Quality) -> PairSection:
+def _pictured(section: PairSection, results: Sequence[Results], quality: Quality, rows: int) -> PairSection:
     pair = section.pair
     try:
-        cutter = PairCutter(pair, _missed(pair, results))
+        cutter = PairCutter(pair, _missed(pair, results), rows=rows)
     except (InputError, OSError) as error:
         return replace(section, notes=(f"No pictures: {error}.",))
     painter = Painter(

@@ -20,7 +20,16 @@ from iterreg.dataset.base import Dataset
 from iterreg.report.gallery import MethodOnPair, PairSection, Ranking
 from iterreg.report.pictures import DIFFERENCE_LIMIT, LOG2_LIMIT
 from iterreg.report.results import NOT_RUN, Failure, Results
-from iterreg.report.tabulating import Cell, TableView, by_scope, effects, overview, pairwise, rankings
+from iterreg.report.tabulating import (
+    Cell,
+    TableView,
+    by_pair,
+    by_scope,
+    effects,
+    overview,
+    pairwise,
+    rankings,
+)
 from iterreg.report.words import costs, count, number, sentences
 from iterreg.statistics.comparison import Comparison
 from iterreg.statistics.measures import measure_named
@@ -114,6 +123,8 @@ def _content(page: Page) -> dict[str, Any]:
             *_background(results),
         ],
         "overview": overview(comparison, results, pairs),
+        "by_pair": list(_by_pair(page, pairs)),
+        "source": str(page.dataset.source.absolute()) if page.dataset else "",
         "figures": shown,
         "more_figures": [one for one in figures if one not in shown],
         "comparisons": list(_comparisons(comparison)) if comparison else [],
@@ -253,6 +264,14 @@ def _comparisons(comparison: Comparison) -> Iterator[dict[str, Any]]:
         structures = by_scope(comparison, measure, "label", "structure")
         if structures:
             yield {"title": f"{measure.title} by structure", "tables": [structures]}
+
+
+def _by_pair(page: Page, pairs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """A table per compared measure, pairs by methods."""
+    for measure in page.comparison.measures if page.comparison else ():
+        table = by_pair(page.comparison, measure, page.results, pairs) if page.comparison else None
+        if table is not None:
+            yield {"title": measure.title, "table": table}
 
 
 def _order(comparison: Comparison | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Draws a pair's slices as panels: three planes side by side in one inline SVG, in millimetres.
+"""Draws a pair's slices as panels: rows of three planes side by side in one inline SVG, in millimetres.
 
 A photograph is written once and used again by reference, so that flicker and checkerboard cost nothing and
 need no script.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -92,7 +92,7 @@ class Painter:
     name
         The pair's name, for the alternative texts.
     fixed
-        The three planes.
+        The planes, three for each row.
     windows
         Intensity windows of the fixed and the moving image.
     comparable
@@ -123,6 +123,8 @@ class Painter:
                 shared.append(self._image(one.plane, self._borders(one.plane, one.labels, 1), name=f"l{i}"))
         shared.append(f'<g id="{self._key}-furniture">{self._strip.furniture()}</g>')
         shared.append(self._strip.checker(f"{self._key}-checker"))
+        for bar in (_DIFFERENCE, _JACOBIAN, _MAGNITUDE):
+            shared.append(bar.gradient(f"{self._key}-{bar.name}"))
         return self._panel(
             "fixed", "Fixed", "the image that is registered to", lambda i: self._use(f"f{i}"), shared
         )
@@ -144,13 +146,16 @@ class Painter:
         """
         key = f"w{method}-"
         panels = [
-            self._panel("fixed", "Fixed", "once more, to compare", lambda i: self._use(f"f{i}")),
             self._moved(key, cut, "Warped", f"the moving image after {name}"),
             *self._compared(key, cut, "warped"),
             self._grid(key, cut),
+            self._magnitude(cut),
             self._jacobian(cut),
         ]
-        if cut.fold and cut.fold_at is not None:
+        # Planes that are shown already are not shown under a second title.
+        shown = {(one.plane.axis, one.plane.index) for one in self._fixed}
+        folded = {(one.plane.axis, one.plane.index) for one in cut.fold}
+        if cut.fold_at is not None and not folded <= shown:
             panels.append(self._worst_fold(cut.fold, cut.fold_at))
         return panels
 
@@ -198,7 +203,7 @@ class Painter:
             return self._image(one.plane, self._map(colours))
 
         caption = f"orange: fixed is brighter; blue: {what} is; black: equal"
-        return self._panel("difference", f"Difference, fixed − {what}", caption, draw)
+        return self._panel("difference", f"Difference, fixed − {what}", caption, draw, bar=_DIFFERENCE)
 
     def _contours(self, cut: Cut, what: str) -> Panel:
         def draw(i: int) -> str:
@@ -231,6 +236,24 @@ class Painter:
         caption = f"a grid of {distance:.2g} mm painted on the moving image and warped with it"
         return self._panel("grid", "Deformed grid", caption, draw)
 
+    def _magnitude(self, cut: Cut) -> Panel:
+        inside = [
+            warped.magnitude[one.foreground] for one, warped in zip(self._fixed, cut.planes, strict=True)
+        ]
+        furthest = max((float(one.max()) for one in inside if one.size), default=0.0)
+        longest = _round_up(furthest)
+
+        def draw(i: int) -> str:
+            one = self._fixed[i]
+            colours = pictures.magnitude(cut.planes[i].magnitude, longest)
+            return self._image(one.plane, self._map(colours * one.foreground[..., None].astype(np.uint8)))
+
+        bar = replace(_MAGNITUDE, words=("0", f"{longest / 2:g}", f"{longest:g} mm"))
+        caption = (
+            f"how far each voxel is moved, out of the plane too: up to {furthest:.3g} mm in these planes"
+        )
+        return self._panel("magnitude", "Displacement", caption, draw, bar=bar)
+
     def _jacobian(self, cut: Cut) -> Panel:
         def draw(i: int) -> str:
             one = self._fixed[i]
@@ -242,19 +265,22 @@ class Painter:
         )
         found = f"yellow: folded, {folded} voxels in these planes" if folded else "no folding in these planes"
         caption = f"red: moving is locally larger than fixed; blue: smaller; {found}"
-        return self._panel("jacobian", "Log-Jacobian determinant", caption, draw)
+        return self._panel("jacobian", "Log-Jacobian determinant", caption, draw, bar=_JACOBIAN)
 
     def _worst_fold(self, fold: Sequence[FoldCut], at: tuple[int, int, int]) -> Panel:
+        strip = _Strip([one.plane for one in fold])
         drawn = [self._determinant(one.plane, one.determinant, one.foreground) for one in fold]
         marks = []
         for one in fold:
             x, y = one.plane.across(at)
             marks.append(
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{self._strip.width / 60:.1f}" class="mark" '
-                f'stroke-width="{self._strip.width / 350:.2f}"/>'
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{strip.width / 60:.1f}" class="mark" '
+                f'stroke-width="{strip.width / 350:.2f}"/>'
             )
         caption = f"planes through the lowest determinant, voxel {at[0]}, {at[1]}, {at[2]}; yellow: folded"
-        return self._panel("jacobian", "Worst folding", caption, lambda i: drawn[i] + marks[i])
+        return self._panel(
+            "jacobian", "Worst folding", caption, lambda i: drawn[i] + marks[i], strip=strip, bar=_JACOBIAN
+        )
 
     def _determinant(self, plane: Plane, determinant: NDArray[Any], foreground: NDArray[Any]) -> str:
         """The map where the fixed image has tissue: there it is judged."""
@@ -275,17 +301,23 @@ class Painter:
         draw: Callable[[int], str],
         shared: Sequence[str] = (),
         over: str = "",
+        strip: _Strip | None = None,
+        bar: _Bar | None = None,
     ) -> Panel:
-        strip = self._strip
+        """`draw` gives what stands in each plane; `strip` is where they stand, if not where all do."""
+        furniture = strip.furniture() if strip else f'<use href="#{self._key}-furniture"/>'
+        strip = strip or self._strip
         drawn = [
             f'<g transform="translate({x:.1f} {y:.1f})">{draw(i)}</g>' for i, (x, y) in enumerate(strip.at)
         ]
-        words = f"{title}, pair {self._name}: axial, coronal and sagittal plane; {caption}"
+        planes = "planes" if len(strip.at) > 3 else "plane"
+        words = f"{title}, pair {self._name}: axial, coronal and sagittal {planes}; {caption}"
         defined = f"<defs>{''.join(shared)}</defs>" if shared else ""
-        box = f"0 0 {strip.width:.1f} {strip.height:.1f}"
+        beside = strip.bar(bar, f"{self._key}-{bar.name}") if bar else ""
+        box = f"0 0 {strip.width:.1f} {strip.height + (strip.bar_height if bar else 0):.1f}"
         svg = (
             f'<svg viewBox="{box}" role="img" aria-label="{escape(words)}">'
-            f'{defined}{"".join(drawn)}<use href="#{self._key}-furniture"/>{over}</svg>'
+            f"{defined}{''.join(drawn)}{furniture}{over}{beside}</svg>"
         )
         return Panel(kind, title, caption, svg)
 
@@ -315,20 +347,67 @@ class Painter:
         return min(max(int(self._quality.drawing / max(plane.shape)), 1), 4)
 
 
+@dataclass(frozen=True)
+class _Bar:
+    """What a map's colours mean.
+
+    Attributes
+    ----------
+    name
+        Ends the id of its gradient.
+    colours
+        Equally spaced, from the left to the right end.
+    words
+        Equally spaced below it.
+    """
+
+    name: str
+    colours: tuple[pictures.Colour, ...]
+    words: tuple[str, ...]
+
+    def gradient(self, name: str) -> str:
+        """Its definition, by an id that is the page's alone."""
+        last = len(self.colours) - 1
+        stops = "".join(
+            f'<stop offset="{i / last:.3g}" stop-color="rgb{colour}"/>'
+            for i, colour in enumerate(self.colours)
+        )
+        return f'<linearGradient id="{name}">{stops}</linearGradient>'
+
+
+_JACOBIAN = _Bar(
+    "jacobian",
+    pictures.JACOBIAN_COLOURS,
+    (f"1/{2**pictures.LOG2_LIMIT:g}", "1", f"{2**pictures.LOG2_LIMIT:g} times as large"),
+)
+_DIFFERENCE = _Bar(
+    "difference",
+    pictures.DIFFERENCE_COLOURS,
+    (
+        f"−{100 * pictures.DIFFERENCE_LIMIT:g}",
+        "0",
+        f"{100 * pictures.DIFFERENCE_LIMIT:g} % of the window",
+    ),
+)
+_MAGNITUDE = _Bar("magnitude", pictures.MAGNITUDE_COLOURS, ())
+
+
 class _Strip:
-    """Where three planes stand side by side, on one scale, and what stands beside them."""
+    """Where planes stand in rows of three, on one scale, and what stands beside them."""
 
     def __init__(self, planes: Sequence[Plane]) -> None:
-        self._planes = tuple(planes)
-        total = sum(plane.width for plane in planes)
+        self._rows = tuple(tuple(planes[i : i + 3]) for i in range(0, len(planes), 3))
+        total = sum(plane.width for plane in self._rows[0])
         gap = total / 100
-        self.width = total + gap * (len(self._planes) - 1)
-        self.height = max(plane.height for plane in planes)
+        self.width = total + gap * 2
+        row_height = max(plane.height for plane in self._rows[0])
+        self.height = len(self._rows) * (row_height + gap) - gap
         self.at: list[tuple[float, float]] = []
-        x = 0.0
-        for plane in planes:
-            self.at.append((x, (self.height - plane.height) / 2))
-            x += plane.width + gap
+        for number, row in enumerate(self._rows):
+            x = 0.0
+            for plane in row:
+                self.at.append((x, number * (row_height + gap) + (row_height - plane.height) / 2))
+                x += plane.width + gap
         self._letter = self.width / 42
         self.square = _round_length(self.width / 20)
 
@@ -344,12 +423,13 @@ class _Strip:
         )
 
     def furniture(self) -> str:
-        """Anatomical directions, where the other planes cut, and a scale bar."""
+        """Anatomical directions, where the other planes of the row cut, and a scale bar."""
         drawn = []
-        index = {plane.axis: plane.index for plane in self._planes}
-        crossing = (index[0], index[1], index[2])
         size = self._letter
-        for (x, y), plane in zip(self.at, self._planes, strict=True):
+        shown = [(plane, row) for row in self._rows for plane in row]
+        for (x, y), (plane, row) in zip(self.at, shown, strict=True):
+            index = {other.axis: other.index for other in row}
+            crossing = (index[0], index[1], index[2])
             left, top = x + size * 0.45, y + size * 1.0
             right, bottom = x + plane.width - size * 0.45, y + plane.height - size * 0.3
             across, down = plane.across(crossing)
@@ -371,6 +451,24 @@ class _Strip:
             ):
                 drawn.append(f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" class="tick" {thin}/>')
         return "".join(drawn) + self._scale_bar()
+
+    @property
+    def bar_height(self) -> float:
+        """What a colour bar needs below the planes."""
+        return self._letter * 2.6
+
+    def bar(self, bar: _Bar, gradient: str) -> str:
+        """A colour bar below the planes, with its words."""
+        size = self._letter
+        x, y, width = size * 0.8, self.height + size * 0.4, self.width / 3
+        place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{size * 0.8:.1f}"'
+        drawn = f'<rect {place} fill="url(#{gradient})" class="scale" stroke-width="{size * 0.06:.2f}"/>'
+        last = len(bar.words) - 1
+        for i, word in enumerate(bar.words):
+            anchor = "start" if i in (0, last) else "middle"
+            at = x + width * i / last - (size * 0.3 if anchor == "start" else 0)
+            drawn += self._text(word, at, y + size * 1.85, anchor=anchor)
+        return drawn
 
     def tag(self, word: str) -> str:
         """A word at the top left, on its own ground, so that another may lie below it."""
@@ -400,6 +498,14 @@ def _round_length(most: float) -> float:
     power = 10.0 ** math.floor(math.log10(most))
     length = max(n for n in (1, 2, 5) if n * power <= most * (1 + 1e-9)) * power
     return int(length) if length >= 1 else length
+
+
+def _round_up(length: float) -> float:
+    """The smallest of 1, 1.5, 2, 3, 4, 6 and 8, times a power of ten, that is not below `length`; 1 for 0."""
+    if length <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(length))
+    return next(n * power for n in (1, 1.5, 2, 3, 4, 6, 8, 10) if n * power >= length * (1 - 1e-9))
 
 
 def _beside(middle: float, tick: float, size: float) -> float:

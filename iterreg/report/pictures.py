@@ -9,15 +9,20 @@ from numpy.typing import NDArray
 
 __all__ = [
     "CONTOURS",
+    "DIFFERENCE_COLOURS",
     "DIFFERENCE_LIMIT",
     "FOLDED",
+    "JACOBIAN_COLOURS",
     "LOG2_LIMIT",
+    "MAGNITUDE_COLOURS",
+    "Colour",
     "borders",
     "difference",
     "folded",
     "grey",
     "grid_lines",
     "log_jacobian",
+    "magnitude",
     "quantised",
     "ramp",
     "window",
@@ -41,11 +46,21 @@ LOG2_LIMIT = 2.0
 DIFFERENCE_LIMIT = 0.6
 """The difference map's colours end at this part of the intensity window."""
 
-_SMALLER_LARGER = (
+JACOBIAN_COLOURS: tuple[Colour, ...] = (
     (8, 29, 88), (33, 102, 172), (146, 197, 222), (247, 247, 247),
     (244, 165, 130), (178, 24, 43), (90, 0, 20),
 )  # fmt: skip
-_WARPED_FIXED = ((150, 215, 255), (40, 120, 190), (0, 0, 0), (200, 110, 0), (255, 200, 90))
+"""From moving smaller than fixed to larger, equally spaced."""
+
+DIFFERENCE_COLOURS: tuple[Colour, ...] = (
+    (150, 215, 255), (40, 120, 190), (0, 0, 0), (200, 110, 0), (255, 200, 90),
+)  # fmt: skip
+"""From warped brighter than fixed to fixed brighter, equally spaced."""
+
+MAGNITUDE_COLOURS: tuple[Colour, ...] = (
+    (0, 0, 0), (60, 20, 95), (130, 35, 110), (205, 60, 75), (245, 130, 35), (252, 255, 165),
+)  # fmt: skip
+"""From not moved to moved far, equally spaced, brighter with every step."""
 
 
 def window(image: Floats) -> tuple[float, float]:
@@ -69,7 +84,7 @@ def difference(fixed: Floats, warped: Floats, limits: tuple[tuple[float, float],
     (rows, columns, 3); black where both are equal.
     """
     signed = _unit(fixed, limits[0]) - _unit(warped, limits[1])
-    return ramp(signed / DIFFERENCE_LIMIT, _WARPED_FIXED)
+    return ramp(signed / DIFFERENCE_LIMIT, DIFFERENCE_COLOURS)
 
 
 def log_jacobian(determinant: Floats) -> Bytes:
@@ -80,7 +95,17 @@ def log_jacobian(determinant: Floats) -> Bytes:
     (rows, columns, 3)
     """
     logarithm = np.log2(np.maximum(determinant, 2.0 ** (-2 * LOG2_LIMIT)))
-    return ramp(logarithm / LOG2_LIMIT, _SMALLER_LARGER)
+    return ramp(logarithm / LOG2_LIMIT, JACOBIAN_COLOURS)
+
+
+def magnitude(lengths: Floats, longest: float) -> Bytes:
+    """Lengths of displacements: black is none, the brightest `longest` or more.
+
+    Returns
+    -------
+    (rows, columns, 3)
+    """
+    return ramp(2 * lengths / longest - 1, MAGNITUDE_COLOURS)
 
 
 def folded(determinant: Floats) -> Bytes:

@@ -16,7 +16,7 @@ from iterreg.volume import Grid
 Range = tuple[int, int]
 """First voxel, and the one behind the last."""
 
-__all__ = ["Plane", "Slab", "oblique_degrees", "planes"]
+__all__ = ["Plane", "Slab", "oblique_degrees", "planes", "spread"]
 
 _PLANES = (
     # name, world axis cut, world axis and letters along columns (left, right), along rows (top, bottom)
@@ -138,6 +138,27 @@ def planes(
             )
         )
     return found[0], found[1], found[2]
+
+
+def spread(at: tuple[int, int, int], shown: Sequence[Range], rows: int) -> list[tuple[int, int, int]]:
+    """Voxels for several rows of planes: one is `at`, the others lie evenly on both sides of it.
+
+    Parameters
+    ----------
+    at
+        The voxel of the middle row.
+    shown
+        Of each array axis the voxels that are shown: rows keep within them.
+    rows
+        An odd number.
+    """
+    half = rows // 2
+    along = []
+    for middle, (start, stop) in zip(at, shown, strict=True):
+        before = [middle - (middle - start) * k // (half + 1) for k in range(half, 0, -1)]
+        after = [middle + (stop - 1 - middle) * k // (half + 1) for k in range(1, half + 1)]
+        along.append([*before, middle, *after])
+    return [(along[0][k], along[1][k], along[2][k]) for k in range(rows)]
 
 
 def oblique_degrees(grid: Grid) -> float:

@@ -17,7 +17,7 @@ from iterreg.statistics.measures import Measure
 from iterreg.statistics.paired import Pairwise
 from iterreg.statistics.scores import Scope, ScopeKind
 
-__all__ = ["Cell", "TableView", "by_scope", "effects", "overview", "pairwise", "rankings"]
+__all__ = ["Cell", "TableView", "by_pair", "by_scope", "effects", "overview", "pairwise", "rankings"]
 
 _EXTRAS = ("folded_percent", "sdlogj", "inverse_consistency_mean_mm", "cpu_s", "peak_mib")
 
@@ -204,6 +204,32 @@ def rankings(comparison: Comparison) -> list[TableView]:
         heads = ("rank", "method", "score", "95 % of resampled ranks", "first in %")
         found.append(TableView(ranking.scheme, heads, rows, tuple(notes), (1,)))
     return found
+
+
+def by_pair(
+    comparison: Comparison, measure: Measure, results: Sequence[Results], cases: Mapping[str, str]
+) -> TableView | None:
+    """Every method's number on every pair; None when no pair has one.
+
+    Parameters
+    ----------
+    cases
+        Case -> name of its pair.
+    """
+    names = list(dict.fromkeys(cases.values()))
+    known = cases if len(names) == len(cases) else dict(zip(cases, cases, strict=True))
+    rows = []
+    for case, name in known.items():
+        values = [one.scores(case).get(measure.name, math.nan) for one in results]
+        finite = [value for value in values if math.isfinite(value)]
+        best = (max if measure.higher_is_better else min)(finite) if len(finite) > 1 else math.nan
+        cells = [Cell(number(value), value, "best" if value == best else "") for value in values]
+        rows.append((Cell(name), *cells))
+    if not any(cell.sorted_by for _, *cells in rows for cell in cells):
+        return None
+    heads = ("pair", *(one.entry.name for one in results))
+    notes = ("Bold: the best of the pair.",) if len(results) > 1 else ()
+    return TableView(f"{measure.title} {measure.arrow} of every pair", heads, tuple(rows), notes)
 
 
 def _scored(done: int, pairs: int) -> Cell:

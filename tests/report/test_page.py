@@ -95,11 +95,61 @@ def test_pictures_have_words_and_headings_have_order(page: Path) -> None:
 def test_every_picture_of_every_pair_is_there(page: Path) -> None:
     kinds = Counter(re.findall(r'class="panel (\w+)"', page.read_text()))
     # Three pairs with two methods that register, and the pair without a field shows what there was to do.
-    assert kinds["fixed"] == 4 - 1 + 3 * 2
+    assert kinds["fixed"] == 4 - 1
     for kind in ("flicker", "checker", "difference", "contours"):
         assert kinds[kind] == 3 + 3 * 2, kind
-    assert kinds["grid"] == 6
+    assert kinds["grid"] == kinds["magnitude"] == 6
     assert kinds["jacobian"] >= 6 + 3, "the rough method folds: its worst folding is shown too"
+
+
+def test_no_panel_is_shown_under_two_titles(page: Path) -> None:
+    drawn = re.findall(r'<figure class="panel [^>]*><h4>([^<]*)</h4>(<svg.*?</svg>)', page.read_text())
+    assert len(drawn) > 30
+    titles: dict[str, set[str]] = {}
+    for title, svg in drawn:
+        titles.setdefault(re.sub(r' aria-label="[^"]*"| id="[^"]*"', "", svg), set()).add(title)
+    assert [names for names in titles.values() if len(names) > 1] == []
+
+
+def test_colour_bars_say_what_colours_mean(page: Path) -> None:
+    """Every map has a bar with the map's own colours, in words a reader needs no legend for."""
+    text = page.read_text()
+    for kind, words in (("jacobian", "4 times as large"), ("difference", "60 % of the window")):
+        shown = re.findall(rf'<figure class="panel {kind}".*?</figure>', text)
+        assert shown
+        assert all(words in one and "url(#pair-" in one for one in shown), kind
+    ends = re.findall(r"<figcaption>how far .*? up to ([\d.]+) mm in these", text)
+    longest = re.findall(r'panel magnitude".*?>([\d.]+) mm</text>', text)
+    assert len(ends) == len(longest) == 6
+    assert all(float(end) <= float(bar) <= 2 * float(end) for end, bar in zip(ends, longest, strict=True))
+
+
+def test_every_pair_and_method_stand_in_one_table(page: Path, shared_page: Path) -> None:
+    text = page.read_text()
+    table = text[text.index("Dice ↑ of every pair") :]
+    table = table[: table.index("</table>")]
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", table)
+    assert heads == ["pair", "identity", "deep", "rough"]
+    rows = {name: row for row, name in re.findall(r"(<tr><td[^>]*>([^<]*)</td>.*?</tr>)", table)}
+    assert list(rows) == ["0011_0012", "0012_0013", "0013_0011", "0011_0014"]
+    with (shared_page.parent / "deep-scores" / "pairs.csv").open() as stream:
+        dice = {row["pair"]: row["DSC"] for row in csv.DictReader(stream) if row["DSC"]}
+    for name, value in dice.items():
+        assert f'data-value="{float(value)!r}"' in rows[name]
+
+
+def test_nine_slices_on_demand(runs: Any, report: Any) -> None:
+    few = report(runs.deep, "--pairs", "0011_0012").read_text()
+    many = report(runs.deep, "--pairs", "0011_0012", "--slices", "9").read_text()
+    for text, count in ((few, 3), (many, 9)):
+        magnitude = re.findall(r'<figure class="panel magnitude".*?</figure>', text)
+        assert len(magnitude) == 1
+        assert magnitude[0].count("<image ") == count
+        assert len(set(re.findall(r'href="(data:[^"]*)"', magnitude[0]))) == count, "each shows another slice"
+
+
+def test_the_data_set_is_named_by_its_path(page: Path, shared_page: Path) -> None:
+    assert f"<code>{shared_page.parent / 'data' / 'HEAD_dataset.json'}</code>" in page.read_text()
 
 
 def test_the_worst_pair_comes_first(page: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from iterreg.dataset.base import Pair, Scan
 from iterreg.field import DisplacementField
-from iterreg.report.planes import Slab, oblique_degrees, planes
+from iterreg.io.challenge import write_field
+from iterreg.report.cutting import PairCutter
+from iterreg.report.planes import Slab, oblique_degrees, planes, spread
 from iterreg.volume import Grid, Volume
 
 SIGN = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
@@ -101,3 +105,37 @@ def test_a_slab_shows_what_the_whole_field_shows(
         np.testing.assert_allclose(
             slab.cut(slab.field.jacobian_determinant()), plane.cut(whole.jacobian_determinant()), atol=1e-4
         )
+
+
+def test_rows_are_spread_on_both_sides_of_the_place() -> None:
+    shown = [(0, 21), (10, 31), (5, 106)]
+    assert spread((10, 12, 55), shown, 1) == [(10, 12, 55)]
+    assert spread((10, 12, 55), shown, 3) == [(5, 11, 30), (10, 12, 55), (15, 21, 80)]
+    for rows in (3, 5):
+        for places, (start, stop) in zip(
+            zip(*spread((0, 30, 55), shown, rows), strict=True), shown, strict=True
+        ):
+            assert list(places) == sorted(places)
+            assert start <= places[0] <= places[-1] < stop
+
+
+def test_magnitude_is_how_far_a_voxel_moves_in_the_world(
+    tmp_path: Path, random_grid: Callable[..., Grid], rng: np.random.Generator
+) -> None:
+    """Between grids that differ, oblique and anisotropic, a shift by (3, -4, 12) mm moves all by 13 mm."""
+    fixed, moving = random_grid("LAS", (1.0, 2.0, 0.7), 12.0), random_grid("PSR", (1.5, 1.0, 2.0), 7.0)
+    scans = []
+    for name, grid in (("1", fixed), ("2", moving)):
+        path = tmp_path / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(rng.random(grid.shape, np.float32) + 1, grid.affine), path)
+        scans.append(Scan(path, name, ""))
+    there = moving.world_to_voxel(world(fixed) + np.array([3.0, -4.0, 12.0]))
+    vectors = (there - np.stack(np.indices(fixed.shape), axis=-1)).astype(np.float32)
+    write_field(tmp_path / "disp.nii.gz", DisplacementField(vectors, fixed, moving))
+    cutter = PairCutter(Pair(*scans), {}, rows=3)
+    for cut in cutter.before.planes:
+        np.testing.assert_allclose(cut.magnitude, 0, atol=1e-4)
+    found = cutter.after(tmp_path / "disp.nii.gz", folds=False).planes
+    assert len(found) == 9
+    for cut in found:
+        np.testing.assert_allclose(cut.magnitude, 13.0, rtol=1e-4)
