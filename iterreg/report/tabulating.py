@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from iterreg.report.results import Results
 from iterreg.report.words import interval, number, p_value, short
-from iterreg.statistics.bootstrap import Interval
 from iterreg.statistics.comparison import Comparison
+from iterreg.statistics.intervals import Interval
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.paired import Pairwise
 from iterreg.statistics.scores import Scope, ScopeKind

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from iterreg.statistics.bootstrap import Interval
 from iterreg.statistics.comparison import Comparison
+from iterreg.statistics.intervals import Interval
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.paired import Pairwise
 

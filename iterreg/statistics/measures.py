@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -42,6 +43,13 @@ class Measure:
     def place(self) -> int:
         """Where it stands among others: overlap first, what is beyond the challenges last."""
         return _ORDER.index(self.kind)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Between what its mean must lie."""
+        if self.kind == "dice":
+            return 0.0, 1.0
+        return (0.0 if self.kind in ("hd95", "tre", "ndv", "sdlogj", "cost") else -math.inf), math.inf
 
     @property
     def official(self) -> bool:

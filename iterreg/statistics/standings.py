@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from iterreg.statistics.bootstrap import FEWEST_UNITS, SubjectBootstrap
+from iterreg.statistics.dyads import FEWEST_UNITS, Dyads
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.ranking import (
     LUMIR24_WEIGHTS,
@@ -43,6 +43,15 @@ class _Column:
     case: NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """How often each case counts in each resample, and how many subjects (or cases) were drawn from."""
+
+    unit: str
+    units: int
+    weights: NDArray[np.float64]
+
+
 Scheme = Callable[[Sequence[NDArray[np.float64]]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 """From each column's runs × cells to (runs,) scores and (columns, runs) parts."""
 
@@ -60,10 +69,8 @@ def rankings(
         tables = {measure.name: scores.table(measure.name, ALL_CASES).dropna() for measure in measures}
         used = [measure for measure in measures if len(tables[measure.name])]
         index = _all_cases([tables[measure.name] for measure in used])
-        drawn = SubjectBootstrap(
-            list(index.get_level_values("fixed")), list(index.get_level_values("moving")),
-            resamples=resamples, seed=seed,
-        )  # fmt: skip
+        dyads = Dyads(list(index.get_level_values("fixed")), list(index.get_level_values("moving")))
+        drawn = _Draws(dyads.unit, dyads.units, dyads.resampled(resamples, seed=seed))
         number = {case: i for i, case in enumerate(index.get_level_values("case"))}
         by_case = [_case_column(measure, tables[measure.name], number) for measure in used]
         by_cell = [
@@ -123,9 +130,7 @@ def _cell_columns(
     return columns
 
 
-def _learn2reg(
-    variant: Variant, runs: Sequence[str], columns: Sequence[_Column], drawn: SubjectBootstrap
-) -> Ranking:
+def _learn2reg(variant: Variant, runs: Sequence[str], columns: Sequence[_Column], drawn: _Draws) -> Ranking:
     def scheme(values: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         parts = np.array(
             [
@@ -149,7 +154,7 @@ def _learn2reg(
 
 
 def _lumir24(
-    scores: Scores, own: Sequence[str], columns: Sequence[_Column], drawn: SubjectBootstrap | None
+    scores: Scores, own: Sequence[str], columns: Sequence[_Column], drawn: _Draws | None
 ) -> list[Ranking]:
     """LUMIR24's score of own and published rows, by the measures that all of them have."""
     published = {
@@ -205,7 +210,7 @@ def _ranked(
     runs: Sequence[str],
     columns: Sequence[_Column],
     scheme: Scheme,
-    drawn: SubjectBootstrap | None,
+    drawn: _Draws | None,
     notes: tuple[str, ...],
     references: set[str] | None = None,
 ) -> Ranking:
@@ -254,9 +259,7 @@ def _ranked(
     )
 
 
-def _resampled_ranks(
-    columns: Sequence[_Column], scheme: Scheme, drawn: SubjectBootstrap
-) -> NDArray[np.float64]:
+def _resampled_ranks(columns: Sequence[_Column], scheme: Scheme, drawn: _Draws) -> NDArray[np.float64]:
     """(resamples, runs): a case is repeated as often as it counts; resamples without any are left out."""
     found = []
     for weights in drawn.weights.astype(np.int64):

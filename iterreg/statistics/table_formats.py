@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iterreg.statistics.bootstrap import Interval
+from iterreg.statistics.intervals import Interval
 
 __all__ = [
     "Cell", "Column", "Table", "counted", "interval", "number", "p_value", "text_cell",

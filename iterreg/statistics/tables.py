@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iterreg.jobs.atomic import write_text
-from iterreg.statistics.bootstrap import Interval
 from iterreg.statistics.comparison import Comparison, Summary
 from iterreg.statistics.factor_tables import effects_table, interactions_table
+from iterreg.statistics.intervals import Interval
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.paired import Pairwise
 from iterreg.statistics.scores import ALL_CASES, Scope
