@@ -219,7 +219,7 @@ def test_intervals_and_verdicts_do_not_depend_on_a_seed(compared, rng: np.random
 
 
 def test_shared_subjects_are_corrected_for_the_family_too(compared) -> None:
-    """Three runs over every two of six subjects: Wilcoxon's corrected p would do, the dyadic one would not."""
+    """Four runs over every two of six subjects: Wilcoxon's corrected p would do, the dyadic one not."""
     pairs = [(i, j) for i in range(6) for j in range(i)]
     effects = np.array([0.9, 1.1, 0.2, 1.3, 0.35, 0.5]) / 100
     base = {f"{i}<--{j}": {"DSC": 0.6 + 0.01 * i} for i, j in pairs}
