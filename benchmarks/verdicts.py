@@ -4,9 +4,9 @@
 
 Two methods are compared over registration pairs in the designs of small studies, by the very code of
 ``iterreg compare``. The difference of a pair is a constant, plus an effect of each of its two subjects, plus
-noise, all normal; its variance is 1, so that the constant is d_z. Subjects make none of the variance or nearly
-all of it; in a third kind their effects are exponential. Where the constant is 0 any verdict that one is better
-is wrong.
+noise, all normal; its variance is 1, so that the constant is d_z. Subjects make none of the variance or
+nearly all of it; in a third kind their effects are exponential. Where the constant is 0 any verdict that one
+is better is wrong.
 
 The command resumes: a cell stays in ``results/verdicts.csv`` until `iterreg.statistics` changes (``--keep``
 takes it as it is). ``results/verdicts.md`` and the table of ``docs/statistics.md`` are rewritten after every
@@ -174,7 +174,7 @@ def write(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Two lines per design: wrong verdicts, coverage and power, where subjects differ and with noise alone."""
+    """Two lines per design: wrong verdicts, coverage and power, by subjects and with noise alone."""
     by_key = {(row["design"], row["scatter"], row["d_z"]): row for row in rows}
     powers = " / ".join(f"{effect:g}" for effect in EFFECTS[1:])
     lines = [
