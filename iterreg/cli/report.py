@@ -6,12 +6,13 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iterreg.cli.commands import Subparsers
+from iterreg.cli.label_options import add_label_options, label_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from iterreg.dataset import Dataset
     from iterreg.report.entries import Entry
@@ -70,6 +71,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="how large the file may become; pictures are made coarser to keep to it (default %(default)g)",
     )  # fmt: skip
     parser.add_argument("--cores", type=int, default=0, help="for the evaluation (default: all)")
+    add_label_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -106,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         cores=args.cores,
         figures=args.figures,
         megabytes=args.megabytes,
+        labels=label_choice(args),
     )
     return 0
 
@@ -122,6 +125,7 @@ def make_report(
     cores: int = 0,
     figures: Path | None = None,
     megabytes: float = MEGABYTES,
+    labels: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the report about some entries and say where it is.
 
@@ -133,6 +137,8 @@ def make_report(
         The data set that those pairs were chosen from; what was scored of it before stays scored.
     published
         Tables of published means, for reference rows.
+    labels
+        Which labels count and how they are grouped; see `iterreg.cli.label_options.label_choice`.
     """
     from iterreg.errors import InputError
     from iterreg.jobs.atomic import write_text
@@ -149,7 +155,7 @@ def make_report(
         said.append("No data set is known, so there are no pictures; name it with --dataset.")
     evaluated = _evaluate(entries, dataset, whole or dataset, protocol=protocol, cores=cores)
     results = [Results.of(entry) for entry in entries]
-    comparison = _compare(results, dataset, published)
+    comparison = _compare(results, dataset, published, labels or {})
     ranking = ranking_of(comparison)
     sections: list[PairSection] = []
     if dataset is not None:
@@ -213,7 +219,7 @@ def _evaluate(
 
 
 def _compare(
-    results: Sequence[Results], dataset: Dataset | None, published: Sequence[str]
+    results: Sequence[Results], dataset: Dataset | None, published: Sequence[str], labels: Mapping[str, Any]
 ) -> Comparison | None:
     """The comparison of all that have a number on the reported pairs; None when nobody has."""
     from iterreg.statistics.comparison import compare
@@ -226,7 +232,7 @@ def _compare(
             texts.append(f"{one.entry.name}={one.entry.scores}")
     if not texts:
         return None
-    scores = load_scores([*texts, *published])
+    scores = load_scores([*texts, *published], **labels)
     if cases is not None:
         scores = replace(
             scores,

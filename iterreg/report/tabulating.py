@@ -200,7 +200,7 @@ def rankings(comparison: Comparison) -> list[TableView]:
         )
         notes = list(ranking.notes)
         if ranking.resamples:
-            notes.append(f"Stability: {ranking.resamples} bootstrap resamples over subjects.")
+            notes.append(f"Stability: {ranking.resamples} resamples of the subjects.")
         heads = ("rank", "method", "score", "95 % of resampled ranks", "first in %")
         found.append(TableView(ranking.scheme, heads, rows, tuple(notes), (1,)))
     return found

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from iterreg.statistics.dyads import FEWEST_UNITS, Dyads
 from iterreg.statistics.measures import Measure
+from iterreg.statistics.published import TABLES, published_places
 from iterreg.statistics.ranking import (
     LUMIR24_WEIGHTS,
     RankedRun,
@@ -86,7 +87,7 @@ def rankings(
             found += _lumir24(scores, own, by_case, drawn)
     elif len(scores.runs) > 1:
         found += _lumir24(scores, own, [], None)
-    return tuple(found)
+    return (*found, *_final_tables(scores))
 
 
 def _all_cases(tables: Sequence[pd.DataFrame]) -> pd.MultiIndex:
@@ -191,7 +192,10 @@ def _lumir24(
         return lumir24_scores(means, directions), parts
 
     missing = [kind for kind in LUMIR24_WEIGHTS if kind not in kinds]
-    notes = ["Score: 1/6 Dice + 1/6 HD95 + 1/3 TRE + 1/3 NDV, each scaled to [0, 1] over these rows."]
+    notes = [
+        "Score: 1/6 Dice + 1/6 HD95 + 1/3 TRE + 1/3 NDV, each scaled to [0, 1] over these rows; the "
+        "organisers ranked by it before the test phase, whose final table has other scores."
+    ]
     if missing:
         notes.append(f"Not all rows have {', '.join(missing)}: the other weights are scaled up to 1.")
     if published:
@@ -199,8 +203,40 @@ def _lumir24(
     runs = [*own, *published]
     return [
         _ranked(
-            "lumir24", "LUMIR24's weighted score", runs, used, scheme, drawn, tuple(notes), set(published)
+            "lumir24",
+            "LUMIR24's weighted score, by its formula of July 2024",
+            runs,
+            used,
+            scheme,
+            drawn,
+            tuple(notes),
+            set(published),
         )
+    ]
+
+
+def _final_tables(scores: Scores) -> list[Ranking]:
+    """The organisers' own rankings, of the published rows that are shown."""
+    by_table: dict[str, list[RankedRun]] = {}
+    for run, means in scores.published.items():
+        table, method = means[0].table, means[0].method
+        place = published_places(table).get(method)
+        if place is not None:
+            by_table.setdefault(table, []).append(
+                RankedRun(run, place.score, place.rank, parts={}, reference=True)
+            )
+    return [
+        Ranking(
+            key=f"{table}_final",
+            scheme=f"{TABLES[table]}: the organisers' final table",
+            rows=tuple(sorted(rows, key=lambda row: row.rank)),
+            measures=(),
+            notes=(
+                "Scores and ranks as published on 7 October 2024, of 21 entries. No formula is given with "
+                "them; they are not those of July's formula, and other runs cannot be placed among them.",
+            ),
+        )
+        for table, rows in by_table.items()
     ]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from iterreg.statistics.intervals import Interval
 
 __all__ = [
-    "Cell", "Column", "Table", "counted", "interval", "number", "p_value", "text_cell",
+    "VAGUE_MARK", "Cell", "Column", "Table", "counted", "interval", "number", "p_value", "text_cell",
     "to_csv", "to_latex", "to_markdown", "to_text",
 ]  # fmt: skip
 
@@ -97,6 +97,10 @@ def counted(count: int) -> Cell:
 def number(value: float, *, bold: bool = False, mark: str = "", signed: bool = False) -> Cell:
     """A measured number, to four digits."""
     return Cell(_digits(value, signed=signed), (value,), bold, mark)
+
+
+VAGUE_MARK = "°"
+"""Marks an effect size whose interval hardly says how large it is; see `iterreg.statistics.paired.VAGUE`."""
 
 
 def interval(found: Interval, *, bold: bool = False, mark: str = "", signed: bool = True) -> Cell:
@@ -227,7 +231,7 @@ _LATEX = {
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
     "†": r"$\dagger$", "−": "$-$", "–": "--", "∞": r"$\infty$", "δ": r"$\delta$", "²": r"\textsuperscript{2}",
-    "×": r"$\times$", "≤": r"$\leq$", "@": "@", "→": r"$\to$", "…": r"\ldots{}",
+    "×": r"$\times$", "°": r"$^{\circ}$", "≤": r"$\leq$", "@": "@", "→": r"$\to$", "…": r"\ldots{}",
 }  # fmt: skip
 
 

@@ -63,6 +63,7 @@ def test_all_tables_are_written_in_all_forms(comparison, tmp_path: Path) -> None
     assert stems == {
         "means", "means_tasks", "means_labels", "pairwise", "pairwise_tasks", "pairwise_labels",
         "ranking_learn2reg_signed_rank", "ranking_learn2reg_rank_sum", "ranking_lumir24",
+        "ranking_lumir24-test_final",
         "factor_effects", "factor_interactions", "missing", "structures",
     }  # fmt: skip
     assert len(written) == 3 * len(stems)
@@ -104,7 +105,7 @@ def test_verdicts_put_the_better_first(comparison) -> None:
     found = read(to_csv(tables.verdict_table(comparison)))
     assert all(float(row["better_by"]) >= 0 for row in found)
     assert all(int(row["wins"]) >= int(row["losses"]) for row in found if row["verdict"] == "better")
-    (row,) = [row for row in found if row["measure"] == "HD95" and row["than"] == "good_one@cropped"][:1]
+    (row,) = [row for row in found if row["measure"] == "HD95 [voxels]" and row["than"] == "good_one@cropped"][:1]
     assert row["run"] in ("good_one@plain", "b@plain", "b@cropped")
 
 
