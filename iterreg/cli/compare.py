@@ -29,7 +29,8 @@ def add_parser(subparsers: Subparsers) -> None:
         help="compare evaluated runs with paired tests, effect sizes and rankings",
         description="Compares any number of evaluated runs case by case: Wilcoxon's signed-rank test, sign "
         "flips and a dyadic t-test, all with Holm's correction, effect sizes with intervals that allow for "
-        "shared subjects, the challenges' rankings with their stability, and what a declared factor does to each method.",
+        "shared subjects, the challenges' rankings with their stability, and what a declared factor does to "
+        "each method.",
         epilog="SCORES is a folder of iterreg evaluate, an arm's or a run's folder, a pairs.csv, a "
         "challenge's metrics json, or published:lumir24-validation or published:lumir24-test. "
         "Exit code: 0 compared, 1 the request cannot be carried out.",
@@ -72,7 +73,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument(
         "--resamples", type=int, default=500, metavar="N",
-        help="of the subjects, over which the rankings are repeated (default: %(default)s); intervals need none",
+        help="of the subjects, over which rankings are repeated (default: %(default)s); intervals need none",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all random draws (default: 1)")
     parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="write all tables and figures there")

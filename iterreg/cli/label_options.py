@@ -1,4 +1,4 @@
-"""The options of compare and report that say which labels count, and in which groups they are shown."""
+"""The options of compare and report that say which labels count, and how they are grouped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--labels``, ``--no-background`` and ``--label-groups``."""
     parser.add_argument(
         "--labels", action="append", metavar="ID[-ID][,ID…]",
-        help="average Dice and HD95 over these labels alone, for example 4,11,30-33 (default: those that were "
-        "scored)",
+        help="average Dice and HD95 over these labels alone, like 4,11,30-33 (default: those scored)",
     )  # fmt: skip
     parser.add_argument(
         "--no-background", action="store_true", help="leave label 0 out of the means over labels"

@@ -32,10 +32,23 @@ def write_records(
     OSError
         If they cannot be written.
     """
-    write_text(out / "metrics.json", json.dumps(metrics_json(records, protocol, name), indent=4) + "\n")
+    write_text(out / "metrics.json", _strict(metrics_json(records, protocol, name), indent=4))
     write_text(out / "pairs.csv", _csv(_pair_rows(records)))
     write_text(out / "labels.csv", _csv(_label_rows(records)))
-    write_text(out / "summary.json", json.dumps(_summary(records, protocol, dataset), indent=1) + "\n")
+    write_text(out / "summary.json", _strict(_summary(records, protocol, dataset), indent=1))
+
+
+def _strict(value: Any, *, indent: int) -> str:
+    """JSON as its standard has it: ``null`` for NaN and infinity, which it has no words for."""
+
+    def known(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {key: known(item) for key, item in part.items()}
+        if isinstance(part, list | tuple):
+            return [known(item) for item in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(known(value), indent=indent, allow_nan=False) + "\n"
 
 
 def table(records: Sequence[PairRecord], protocol: Protocol) -> str:
@@ -127,6 +140,13 @@ def _summary(records: Sequence[PairRecord], protocol: Protocol, dataset: Dataset
         "pairs": len(records),
         "scored": sum(record.scores is not None for record in records),
         "measures": {name: _aggregate(one) for name, one in found.items()},
+        "units": {
+            name: score.unit
+            for record in records
+            if record.scores is not None
+            for name, score in record.scores.scores.items()
+            if score.unit
+        },
         "dice30": dice30_of(records),
         "not_scored": {r.pair.case: r.reason for r in records if r.scores is None},
         "incomplete": {

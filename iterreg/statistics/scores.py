@@ -342,7 +342,7 @@ def _remarked(
     said = ""
     if counting:
         of = "" if len(counting) == len(own) else f" of {', '.join(counting)}"
-        said = f"Dice{of} includes the background, label 0, as it was scored; --no-background leaves it out."
+        said = f"Dice{of} includes the background (label 0), as scored; --no-background leaves it out."
     if labels is not None:
         ids = " ".join(map(str, sorted(labels)))
         said = f"{said} Dice and HD95 are means over the labels {ids}.".strip()
@@ -453,8 +453,8 @@ def _notes(sources: Sequence[Source], measures: Sequence[Measure], table: LabelT
         alone = background_alone(source)
         if alone:
             notes.append(
-                f"{source.name}: Dice is that of the background alone in {_some(alone)}, because no other label "
-                "is in both volumes; do the label files belong to these images?"
+                f"{source.name}: Dice is that of the background alone in {_some(alone)}, because no other "
+                "label is in both volumes; do the label files belong to these images?"
             )
     unknown = [m.name for m in measures if m.official and m.higher_is_better is None]
     if unknown:

@@ -27,6 +27,7 @@ from iterreg.statistics.table_formats import (
     to_csv,
     to_latex,
     to_markdown,
+    vague,
 )  # fmt: skip
 
 __all__ = [
@@ -349,7 +350,7 @@ def _estimate(found: Interval) -> Cell:
 
 def _size(found: Interval) -> Cell:
     """A standardised effect with its interval, marked where that hardly bounds it."""
-    return interval(found, mark=VAGUE_MARK if found.known and found.note else "")
+    return interval(found, mark=VAGUE_MARK if vague(found) else "")
 
 
 def verdict_words(row: Pairwise) -> str:
@@ -414,7 +415,6 @@ def _pairwise_notes(comparison: Comparison, kind: str) -> tuple[str, ...]:
             "small (anticonservative); the dyadic test and the intervals allow for it. Each row's own "
             "assumption is in the csv."
         ]
-    vague = any(row.effects.cohens_dz.known and row.effects.cohens_dz.note for row in rows)
     return (
         "Difference: first minus second. Effect sizes are positive in favour of the first run. p: two-sided. "
         "Holm: corrected for all rows of the same measure here; smallest: the least corrected p that so many "
@@ -423,7 +423,7 @@ def _pairwise_notes(comparison: Comparison, kind: str) -> tuple[str, ...]:
         *assumptions,
         *(
             [f"{VAGUE_MARK}: an interval wider than {VAGUE:g}: too few to say how large the effect is."]
-            if vague
+            if any(vague(row.effects.cohens_dz) for row in rows)
             else []
         ),
     )
