@@ -91,7 +91,7 @@ def test_writes_everything(dataset: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_json_is_strict_where_numbers_are_not_finite(dataset: Path) -> None:
-    """A label that vanishes makes HD95 infinite: null in the json, which has no word for it, inf in the csv."""
+    """A vanished label makes HD95 infinite: null in the json, which has no word for it, inf in the csv."""
     for path in (dataset.parent / "labelsVal").glob("*_0010_*"):
         volume = nib.load(path)
         labels = np.asarray(volume.dataobj).copy()
