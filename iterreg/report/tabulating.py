@@ -154,12 +154,16 @@ def effects(comparison: Comparison, measure: Measure) -> TableView | None:
         "g_z = J(n − 1) d_z with Hedges' correction J; d = (mean x − mean y) / √((s_x² + s_y²) / 2), which "
         "ignores the pairing; δ = share of x better than y minus share worse."
     )
-    sizes = [size for one in found for size in (one.effects.cohens_dz, one.effects.cliffs_delta)]
+    shown = [
+        size
+        for one in found
+        for size in (one.effects.cohens_dz, one.effects.cohens_d, one.effects.cliffs_delta)
+    ]
     notes = [formulas]
-    if any(size.known for size in sizes):
+    if any(size.known for size in shown):
         notes.append("In brackets: intervals that allow for shared subjects.")
-    notes += dict.fromkeys(f"No interval: {size.note}." for size in sizes if not size.known and size.note)
-    if any(map(vague, sizes)):
+    notes += dict.fromkeys(f"No interval: {size.note}." for size in shown if not size.known and size.note)
+    if any(map(vague, shown)):
         notes.append(f"{VAGUE_MARK}: an interval so wide that it hardly says how large the effect is.")
     return TableView(f"{measure.title}: effect sizes", heads, tuple(rows), tuple(notes), (0, 1))
 

@@ -66,7 +66,7 @@ def label_table(chosen: str | Path | None, labels: Sequence[int]) -> LabelTable:
         else:
             return LabelTable()
         known = label_table(name, labels)
-        return LabelTable(known.names, known.groups, f"labels are named and grouped as {called} numbers them")
+        return LabelTable(known.names, known.groups, f"labels are grouped as {called} numbers them")
     if chosen in BUILT_IN:
         text = files("iterreg.statistics.label_tables").joinpath(f"{chosen}.csv").read_text(encoding="utf-8")
         return _parse(text, str(chosen))
