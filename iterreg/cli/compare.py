@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers, path_argument
+from iterreg.cli.label_options import add_label_options, label_choice
 
 if TYPE_CHECKING:
     from iterreg.statistics.comparison import Comparison
@@ -27,8 +28,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "compare",
         help="compare evaluated runs with paired tests, effect sizes and rankings",
         description="Compares any number of evaluated runs case by case: Wilcoxon's signed-rank test, sign "
-        "flips, both with Holm's correction, effect sizes with bootstrap intervals over subjects, the "
-        "challenges' rankings with their stability, and what a declared factor does to each method.",
+        "flips and a dyadic t-test, all with Holm's correction, effect sizes with intervals that allow for "
+        "shared subjects, the challenges' rankings with their stability, and what a declared factor does to "
+        "each method.",
         epilog="SCORES is a folder of iterreg evaluate, an arm's or a run's folder, a pairs.csv, a "
         "challenge's metrics json, or published:lumir24-validation or published:lumir24-test. What a run "
         "has not scored yet is scored first. "
@@ -54,11 +56,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--by", action="append", metavar="SCOPE[,SCOPE]",
         help=f"look also at these by themselves: {', '.join(SCOPES)}, or none (default: all of them)",
     )  # fmt: skip
-    parser.add_argument(
-        "--label-groups", metavar="FILE",
-        help="csv with the columns label, name and group, or neuromorphometrics (default: that, where the "
-        "labels are numbered so)",
-    )  # fmt: skip
+    add_label_options(parser)
     parser.add_argument(
         "--robust", action="store_true",
         help="use the robust numbers, means over what is finite, where the official one is NaN or infinite",
@@ -74,7 +72,10 @@ def add_parser(subparsers: Subparsers) -> None:
     )  # fmt: skip
     parser.add_argument("--alpha", type=float, default=0.05, help="level of the tests (default: 0.05)")
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
-    parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="bootstrap (default: 2000)")
+    parser.add_argument(
+        "--resamples", type=int, default=500, metavar="N",
+        help="of the subjects, over which rankings are repeated (default: %(default)s); intervals need none",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all random draws (default: 1)")
     parser.add_argument(
         "-o", "--out", type=path_argument, metavar="FOLDER", help="write all tables and figures there"
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         name: members.split(",") for name, members in (_assigned(t, "--class") for t in args.classes or [])
     }
     _score(args.scores)
-    scores = load_scores(args.scores, robust=args.robust, better=better, label_groups=args.label_groups)
+    scores = load_scores(args.scores, robust=args.robust, better=better, **label_choice(args))
     comparison = compare(
         scores,
         measures=listed(args.measure),

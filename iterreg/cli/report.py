@@ -6,13 +6,14 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iterreg.cli.commands import Subparsers, path_argument
 from iterreg.cli.dataset_options import add_reading_arguments
+from iterreg.cli.label_options import add_label_options, label_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from iterreg.dataset import Dataset
     from iterreg.report.gallery import PairSection
@@ -78,6 +79,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="slices of each pair in every picture: 3 are one axial, one coronal, one sagittal (default)",
     )  # fmt: skip
     parser.add_argument("--cores", type=int, default=0, help="for the evaluation (default: all)")
+    add_label_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -116,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
         figures=args.figures,
         megabytes=args.megabytes,
         slices=args.slices,
+        labels=label_choice(args),
     )
     return 0
 
@@ -134,6 +137,7 @@ def make_report(
     figures: Path | None = None,
     megabytes: float = MEGABYTES,
     slices: int = 3,
+    labels: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the report about some entries and say where it is.
 
@@ -149,6 +153,8 @@ def make_report(
         Tables of published means, for reference rows.
     slices
         Of each pair in every picture: an odd multiple of three.
+    labels
+        Which labels count and how they are grouped; see `iterreg.cli.label_options.label_choice`.
     """
     from iterreg.errors import InputError
     from iterreg.jobs.atomic import write_text
@@ -168,7 +174,7 @@ def make_report(
     )
     said += doubts
     results = [Results.of(entry) for entry in entries]
-    comparison = _compare(results, dataset, published)
+    comparison = _compare(results, dataset, published, labels or {})
     ranking = ranking_of(comparison)
     sections: list[PairSection] = []
     if dataset is not None:
@@ -223,7 +229,7 @@ def _evaluate(
 
 
 def _compare(
-    results: Sequence[Results], dataset: Dataset | None, published: Sequence[str]
+    results: Sequence[Results], dataset: Dataset | None, published: Sequence[str], labels: Mapping[str, Any]
 ) -> Comparison | None:
     """The comparison of all that have a number on the reported pairs; None when nobody has."""
     from iterreg.statistics.comparison import compare
@@ -236,7 +242,7 @@ def _compare(
             texts.append(f"{one.entry.name}={one.entry.scores}")
     if not texts:
         return None
-    scores = load_scores([*texts, *published])
+    scores = load_scores([*texts, *published], **labels)
     if cases is not None:
         scores = replace(
             scores,

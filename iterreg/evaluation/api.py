@@ -98,6 +98,7 @@ def evaluate(
         moving_spacing=moving_spacing,
         moving_shape=moving_shape,
         fixed_voxel=_voxel(fixed_labels),
+        fixed_spacing=_spacing(field, fixed_labels),
         moving_voxel=_voxel(moving_labels),
     )
     found = score(material, measures, rules, with_extras=extras)
@@ -135,6 +136,13 @@ def _array(one: Labels | None) -> NDArray[Any] | None:
 
 def _ids(labels: Sequence[int] | None) -> tuple[int, ...] | None:
     return None if labels is None else tuple(int(label) for label in labels)
+
+
+def _spacing(field: DisplacementField | NDArray[Any], fixed: Labels | None) -> Sequence[float]:
+    """Of the fixed grid, by whatever knows it; an array is taken as of 1 mm."""
+    if isinstance(field, DisplacementField):
+        return tuple(field.fixed.spacing)
+    return tuple(fixed.grid.spacing) if isinstance(fixed, Volume) else (1.0, 1.0, 1.0)
 
 
 def _voxel(one: Labels | None) -> float:

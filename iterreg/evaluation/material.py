@@ -71,6 +71,7 @@ def gather(
         point_dtype=np.float32 if field.suffix == ".npz" else np.float64,
         moving_shape=moving.shape,
         fixed_voxel=float(np.prod(fixed.spacing)),
+        fixed_spacing=tuple(fixed.spacing),
         moving_voxel=float(np.prod(moving.spacing)),
     )
 

@@ -48,14 +48,27 @@ def write_records(out: Path, records: Sequence[PairRecord], rules: Rules, datase
     """
     name = rules.configs[-1].name if rules.configs else dataset.name
     for file, text in (
-        ("metrics.json", json.dumps(metrics_json(records, rules.protocol, name), indent=4) + "\n"),
+        ("metrics.json", _strict(metrics_json(records, rules.protocol, name), indent=4)),
         ("labels.csv", _csv(_label_rows(records))),
-        ("summary.json", json.dumps(_summary(records, rules, dataset), indent=1) + "\n"),
+        ("summary.json", _strict(_summary(records, rules, dataset), indent=1)),
         ("pairs.csv", _csv(_pair_rows(records))),
     ):
         path = out / file
         if not path.is_file() or path.read_bytes() != text.encode():
             write_text(path, text)
+
+
+def _strict(value: Any, *, indent: int) -> str:
+    """JSON as its standard has it: ``null`` for NaN and infinity, which it has no words for."""
+
+    def known(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {key: known(item) for key, item in part.items()}
+        if isinstance(part, list | tuple):
+            return [known(item) for item in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(known(value), indent=indent, allow_nan=False) + "\n"
 
 
 def table(records: Sequence[PairRecord], protocol: Protocol) -> str:
@@ -145,6 +158,13 @@ def _summary(records: Sequence[PairRecord], rules: Rules, dataset: Dataset) -> d
         "pairs": len(records),
         "scored": sum(record.scores is not None for record in records),
         "measures": {name: _aggregate(one) for name, one in found.items()},
+        "units": {
+            name: score.unit
+            for record in records
+            if record.scores is not None
+            for name, score in record.scores.scores.items()
+            if score.unit
+        },
         "dice30": dice30_of(records),
         "not_scored": {r.pair.case: r.reason for r in records if r.scores is None},
         "incomplete": {

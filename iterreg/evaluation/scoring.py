@@ -39,6 +39,8 @@ class Score:
         Labels or landmarks that made the official number NaN or infinite.
     missing
         Labels that the evaluator passes over: absent in the fixed or in the moving volume.
+    unit
+        ``"voxels"`` or ``"mm"``; empty for what has none.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Score:
     robust: float
     affected: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class PairScores:
     labels
         One row per label, ascending.
     extras
-        Beyond the challenge: see `iterreg.evaluation.scoring.extras`.
+        Beyond the challenge: see `iterreg.evaluation.scoring.extras`; and HD95 and TRE in millimetres, as
+        ``hd95_mm``, ``hd95_mm_robust`` and ``tre_mm``.
     problems
         Sentences: measures that were asked for but could not be taken, and why.
     """
@@ -131,6 +135,8 @@ class Material:
         Of the moving grid; None: as the fixed one.
     fixed_voxel, moving_voxel
         Volume of a voxel in mm³.
+    fixed_spacing
+        Millimetres per voxel along the axes of the fixed grid: for distances in millimetres.
     """
 
     vectors: NDArray[Any]
@@ -147,6 +153,7 @@ class Material:
     moving_shape: tuple[int, int, int] | None = None
     fixed_voxel: float = 1.0
     moving_voxel: float = 1.0
+    fixed_spacing: Sequence[float] = (1.0, 1.0, 1.0)
 
 
 def score(
@@ -159,10 +166,11 @@ def score(
     scores: dict[str, Score] = {}
     problems: list[str] = []
     rows: tuple[LabelRow, ...] = ()
+    in_mm: dict[str, float] = {}
     by_labels = [measure for measure in measures if measure.kind in ("dice", "hd95")]
     if by_labels:
         try:
-            found, rows = _labels(material, by_labels, protocol, with_extras)
+            found, rows, in_mm = _labels(material, by_labels, protocol, with_extras)
             scores |= found
         except InputError as error:
             problems += [f"{measure.name}: {error}" for measure in by_labels]
@@ -176,11 +184,12 @@ def score(
                 spread = determinants(_judged(material), mask).sd_log
                 scores[measure.name] = Score("sdlogj", spread, spread, spread)
             elif measure.kind == "tre":
-                scores[measure.name] = _landmarks(material, measure)
+                scores[measure.name], millimetres = _landmarks(material, measure)
+                in_mm.setdefault("tre_mm", millimetres)
         except InputError as error:
             problems.append(f"{measure.name}: {error}")
     ordered = {measure.name: scores[measure.name] for measure in measures if measure.name in scores}
-    return PairScores(ordered, rows, extras(material) if with_extras else {}, tuple(problems))
+    return PairScores(ordered, rows, in_mm | extras(material) if with_extras else {}, tuple(problems))
 
 
 def extras(material: Material) -> dict[str, float]:
@@ -231,8 +240,8 @@ def _warp(labels: NDArray[Any], vectors: NDArray[Any], interpolation: str) -> ND
 
 def _labels(
     material: Material, measures: Sequence[Measure], protocol: Protocol, with_extras: bool
-) -> tuple[dict[str, Score], tuple[LabelRow, ...]]:
-    """Everything that is told by the warped labels, which are made and counted once."""
+) -> tuple[dict[str, Score], tuple[LabelRow, ...], dict[str, float]]:
+    """Everything that is told by the warped labels, which are made and counted once; HD95 in mm at last."""
     fixed, moving = material.fixed_labels, material.moving_labels
     if fixed is None or moving is None:
         raise InputError("the pair has no label volume for one or both of its images")
@@ -250,6 +259,7 @@ def _labels(
     if with_extras and fixed.shape == moving.shape:
         initial = overlap(fixed, moving, [row.label for row in counted.rows()], moving=moving)
     distances: dict[int, float] = {}
+    in_mm: dict[str, float] = {}
     if any(measure.kind == "hd95" for measure in measures):
         of = [label for m in measures if m.kind == "hd95" for label in m.labels or ()]
         needed = None if any(m.kind == "hd95" and m.labels is None for m in measures) else of
@@ -257,7 +267,25 @@ def _labels(
     scores = {
         measure.name: _label_score(measure, counted, distances, protocol.epsilon) for measure in measures
     }
-    return scores, tuple(_label_rows(counted, initial, distances, material, protocol))
+    if distances and with_extras:
+        millimetres = _millimetres(fixed, warped, distances, counted, material.fixed_spacing)
+        first = next(measure for measure in measures if measure.kind == "hd95")
+        found = _label_score(first, counted, millimetres, protocol.epsilon)
+        in_mm = {"hd95_mm": found.official, "hd95_mm_robust": found.robust}
+    return scores, tuple(_label_rows(counted, initial, distances, material, protocol)), in_mm
+
+
+def _millimetres(
+    fixed: NDArray[Any],
+    warped: NDArray[Any],
+    distances: Mapping[int, float],
+    counted: LabelOverlap,
+    spacing: Sequence[float],
+) -> Mapping[int, float]:
+    """HD95 of the same labels in millimetres; measured anew only where voxels are not cubes."""
+    if np.allclose(spacing, spacing[0], rtol=1e-4):
+        return {label: distance * float(spacing[0]) for label, distance in distances.items()}
+    return hd95(fixed, warped, list(distances), counted=counted, spacing=spacing)
 
 
 def _label_score(
@@ -284,6 +312,7 @@ def _label_score(
         float(np.mean(finite)) if finite else float("nan"),
         affected=tuple(row.label for row in rows if row.vanished),
         missing=missing,
+        unit="voxels",
     )
 
 
@@ -313,7 +342,8 @@ def _label_rows(
     ]
 
 
-def _landmarks(material: Material, measure: Measure) -> Score:
+def _landmarks(material: Material, measure: Measure) -> tuple[Score, float]:
+    """The official error, and its mean in millimetres."""
     fixed = material.fixed_landmarks.get(measure.source)
     moving = material.moving_landmarks.get(measure.source)
     if fixed is None or moving is None:
@@ -327,8 +357,12 @@ def _landmarks(material: Material, measure: Measure) -> Score:
             dtype=material.point_dtype,
         )
         mean = float(errors.mean())
-        return Score("tre", mean, errors.tolist(), mean)
-    by_name = landmark_errors(fixed, _warp(moving, material.vectors, "nearest"))
+        return Score("tre", mean, errors.tolist(), mean, unit="mm"), mean
+    warped = _warp(moving, material.vectors, "nearest")
+    by_name = landmark_errors(fixed, warped)
+    millimetres = mean_error(landmark_errors(fixed, warped, spacing=material.fixed_spacing))
     found = {name: error for name, error in by_name.items() if not np.isnan(error)}
     official = mean_error(by_name)
-    return Score("tre", official, official, mean_error(found), affected=vanished(by_name))
+    robust = mean_error(found)
+    affected = vanished(by_name)
+    return Score("tre", official, official, robust, affected=affected, unit="voxels"), millimetres

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from iterreg.report.results import Results
 from iterreg.report.words import interval, number, p_value, short
-from iterreg.statistics.bootstrap import Interval
 from iterreg.statistics.comparison import Comparison
+from iterreg.statistics.intervals import Interval
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.paired import Pairwise
 from iterreg.statistics.scores import Scope, ScopeKind
+from iterreg.statistics.table_formats import VAGUE_MARK, vague
+from iterreg.statistics.tables import lacking, remarks
 
 __all__ = ["Cell", "TableView", "by_pair", "by_scope", "effects", "overview", "pairwise", "rankings"]
 
@@ -63,7 +65,7 @@ class TableView:
 def overview(
     comparison: Comparison | None, results: Sequence[Results], cases: Mapping[str, str]
 ) -> TableView:
-    """A row per method: means over its own cases, with the best marked by the cases all have.
+    """A row per method: means over the cases that all have, and over more of its own where it has more.
 
     Parameters
     ----------
@@ -92,15 +94,7 @@ def overview(
     known = {run.name for run in comparison.scores.runs}
     for name in [name for name in by_name if name not in known]:
         rows.append((Cell(name, run=name), _scored(0, pairs), *(Cell("–") for _ in heads[2:])))
-    common = {
-        row.common_cases for row in comparison.summary(comparison.measures[0].name) if not row.reference
-    }
-    notes = ["Means ± standard deviation over each method's own pairs; time and memory are per pair."]
-    if len(comparison.scores.own_runs) > 1:
-        notes.append(
-            f"Bold: the best mean over the pairs that all methods have ({max(common, default=0)} of {pairs})."
-        )
-    return TableView("Methods", tuple(heads), tuple(rows), tuple(notes))
+    return TableView("Methods", tuple(heads), tuple(rows), _mean_notes(comparison))
 
 
 def pairwise(comparison: Comparison, measure: Measure) -> TableView | None:
@@ -111,7 +105,7 @@ def pairwise(comparison: Comparison, measure: Measure) -> TableView | None:
     percent = f"{round(100 * comparison.confidence)} % interval"
     heads = (
         "first", "second", "verdict", "pairs", "first − second", percent, "won / tied / lost",
-        "p Wilcoxon", "p sign flips", "smallest p",
+        "p Wilcoxon", "p sign flips", "p dyadic", "smallest p",
     )  # fmt: skip
     unequal = "; ".join(
         f"{one.first} and {one.second}: {len(one.only_first)} and {len(one.only_second)}"
@@ -126,8 +120,9 @@ def pairwise(comparison: Comparison, measure: Measure) -> TableView | None:
     notes = (
         *reasons,
         *(f"{text[:1].upper()}{text[1:]}." for text in dict.fromkeys(one.assumption for one in found)),
-        "p-values are corrected by Holm's method; smallest p is the smallest corrected Wilcoxon p that so "
-        "many pairs could have given.",
+        "p-values are corrected by Holm's method; p dyadic is of Student's test that allows for shared "
+        "subjects; smallest p is the smallest corrected Wilcoxon p that so many pairs could have given.",
+        *remarks([measure]),
         *([f"Pairs that only the one or only the other has are left out: {unequal}."] if unequal else []),
     )
     return TableView(
@@ -157,10 +152,20 @@ def effects(comparison: Comparison, measure: Measure) -> TableView | None:
     formulas = (
         "Positive where the first is better. d_z = mean(d) / s_d over the paired differences d; "
         "g_z = J(n − 1) d_z with Hedges' correction J; d = (mean x − mean y) / √((s_x² + s_y²) / 2), which "
-        "ignores the pairing; δ = share of x better than y minus share worse. In brackets: bootstrap "
-        "intervals over subjects."
+        "ignores the pairing; δ = share of x better than y minus share worse."
     )
-    return TableView(f"{measure.title}: effect sizes", heads, tuple(rows), (formulas,), (0, 1))
+    shown = [
+        size
+        for one in found
+        for size in (one.effects.cohens_dz, one.effects.cohens_d, one.effects.cliffs_delta)
+    ]
+    notes = [formulas]
+    if any(size.known for size in shown):
+        notes.append("In brackets: intervals that allow for shared subjects.")
+    notes += dict.fromkeys(f"No interval: {size.note}." for size in shown if not size.known and size.note)
+    if any(map(vague, shown)):
+        notes.append(f"{VAGUE_MARK}: an interval so wide that it hardly says how large the effect is.")
+    return TableView(f"{measure.title}: effect sizes", heads, tuple(rows), tuple(notes), (0, 1))
 
 
 def by_scope(comparison: Comparison, measure: Measure, kind: ScopeKind, title: str) -> TableView | None:
@@ -179,7 +184,7 @@ def by_scope(comparison: Comparison, measure: Measure, kind: ScopeKind, title: s
         cells = [_summary_cell(comparison, measure, run.name, scope) for run in runs]
         rows.append((Cell(label), Cell(str(cases), cases), *cells))
     heads = (title, "pairs", *(run.name for run in runs))
-    return TableView(f"{measure.title} by {title}", heads, tuple(rows))
+    return TableView(f"{measure.title} by {title}", heads, tuple(rows), remarks([measure]))
 
 
 def rankings(comparison: Comparison) -> list[TableView]:
@@ -200,7 +205,7 @@ def rankings(comparison: Comparison) -> list[TableView]:
         )
         notes = list(ranking.notes)
         if ranking.resamples:
-            notes.append(f"Stability: {ranking.resamples} bootstrap resamples over subjects.")
+            notes.append(f"Stability: {ranking.resamples} resamples of the subjects.")
         heads = ("rank", "method", "score", "95 % of resampled ranks", "first in %")
         found.append(TableView(ranking.scheme, heads, rows, tuple(notes), (1,)))
     return found
@@ -247,26 +252,61 @@ def _pair_row(one: Pairwise) -> tuple[Cell, ...]:
         Cell(f"{one.wins} / {one.ties} / {one.losses}", one.wins),
         Cell(p_value(one.wilcoxon.p_holm), one.wilcoxon.p_holm),
         Cell(p_value(one.sign_flips.p_holm), one.sign_flips.p_holm),
+        Cell(p_value(one.dyadic.p_holm), one.dyadic.p_holm),
         Cell(p_value(one.wilcoxon.smallest_p_holm), one.wilcoxon.smallest_p_holm),
     )
 
 
 def _short_interval(found: Interval) -> str:
-    return f"[{short(found.low)}, {short(found.high)}]" if found.known else ""
+    mark = VAGUE_MARK if vague(found) else ""
+    return f"[{short(found.low)}, {short(found.high)}]{mark}" if found.known else ""
+
+
+def _mean_notes(comparison: Comparison) -> tuple[str, ...]:
+    """How the means are to be read, and what is not in them."""
+    several = len(comparison.scores.own_runs) > 1
+    rows = [row for measure in comparison.measures for row in comparison.summary(measure.name)]
+    own = [row for row in rows if not row.reference and row.cases]
+    notes = ["Means ± standard deviation over pairs; time and memory are per pair."]
+    if several:
+        notes = [
+            "Means ± standard deviation over the pairs that all methods have; time and memory are per pair, "
+            "over each method's own. Bold: the best."
+        ]
+    if any(row.cases != row.common_cases and row.common_cases for row in own):
+        notes.append("(… of n): the mean over all n pairs of that method, of which others lack some.")
+    if any(not row.common_cases for row in own):
+        notes.append("(n = …): no pair is common to all methods, and these means do not compare.")
+    notes += remarks(comparison.measures)
+    notes += filter(None, (lacking(comparison, measure) for measure in comparison.measures))
+    return tuple(notes)
 
 
 def _summary_cell(comparison: Comparison, measure: Measure, run: str, scope: Scope) -> Cell:
     row = next((row for row in comparison.summary(measure.name, scope) if row.run == run), None)
     if row is None or math.isnan(row.mean):
         return Cell("–")
-    spread = "" if math.isnan(row.std) else f" ± {number(row.std, 3) if row.std >= 0.0005 else '0.000'}"
-    return Cell(f"{number(row.mean)}{spread}", row.mean, "best" if row.best else "")
+    if row.reference or not row.common_cases:
+        among = "" if row.reference else f" (n = {row.cases})"
+        return Cell(f"{number(row.mean)}{_spread(row.std)}{among}", row.mean)
+    mean = row.common_mean.estimate
+    among = "" if row.cases == row.common_cases else f" ({number(row.mean)} of {row.cases})"
+    return Cell(f"{number(mean)}{_spread(row.common_std)}{among}", mean, "best" if row.best else "")
+
+
+def _spread(deviation: float) -> str:
+    if math.isnan(deviation):
+        return ""
+    return f" ± {number(deviation, 3) if deviation >= 0.0005 else '0.000'}"
 
 
 def _mean_cell(comparison: Comparison, measure: Measure, run: str) -> Cell:
+    """The mean over the run's own cases, which are counted where another run has not as many."""
+    counts = {len(_values(comparison, measure, one.name)) for one in comparison.scores.own_runs} - {0}
     values = _values(comparison, measure, run)
     mean = float(np.mean(values)) if values.size else math.nan
-    return Cell(number(mean, 3 if mean < 10 else 0), mean)
+    among = f" (n = {values.size})" if len(counts) > 1 and values.size else ""
+    return Cell(f"{number(mean, 3 if mean < 10 else 0)}{among}", mean)
 
 
 def _values(comparison: Comparison, measure: Measure, run: str) -> NDArray[np.float64]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iterreg.statistics.bootstrap import Interval
 from iterreg.statistics.comparison import Comparison
+from iterreg.statistics.intervals import Interval
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.paired import Pairwise
 from iterreg.words import count
@@ -59,9 +59,7 @@ def leader(comparison: Comparison, measure: Measure) -> str:
     Only runs with many cases may lead: one that was tried on a single easy pair is no winner. Empty when
     no run has a number.
     """
-    rows = [row for row in comparison.summary(measure.name) if row.cases]
-    most = max((row.cases for row in rows), default=0)
-    covered = {row.run: row.mean for row in rows if row.cases >= _COVERED * most}
+    covered = _covering(comparison, measure)
     ahead = dict.fromkeys(covered, 0)
     for one in comparison.pairs(measure.name):
         gain = measure.sign * one.difference.estimate
@@ -83,12 +81,26 @@ def sentences(comparison: Comparison) -> tuple[str, list[str]]:
     first = leader(comparison, measure)
     if not first:
         return f"No method has a number of {measure.title}.", []
-    row = next(row for row in comparison.summary(measure.name) if row.run == first)
-    mean = f"mean {number(row.mean)} over {count(row.cases, 'pair')}"
+    means = _means(comparison, measure)
+    value, pairs = means[first]
+    mean = f"mean {number(value)} over {count(pairs, 'pair')}"
     rivals = [one for one in comparison.pairs(measure.name) if first in (one.first, one.second)]
-    if not rivals:
-        return f"{first} is the only method here: {measure.title} {mean}.", _others(comparison, first)
-    lead = " ".join([f"{first} has the best {measure.title}: {mean}.", *_outcomes(rivals, first)])
+    if len(means) == 1:
+        others = any(row.cases and row.run != first for row in comparison.summary(measure.name))
+        where = " in most pairs" if others else ""
+        said_first = f"{first} is the only method with a number of {measure.title}{where}: {mean}."
+        return said_first, _others(comparison, first)
+    best = _best(means, measure)
+    if best == [first]:
+        claim = f"{first} has the best {measure.title}: {mean}."
+    elif first in best:
+        claim = f"{_listed(best)} share the best {measure.title}: {mean}."
+    else:
+        claim = (
+            f"{first} is ahead of most others by {measure.title}, two by two over the pairs that both have: "
+            f"{mean}."
+        )
+    lead = " ".join([claim, *_outcomes(rivals, first)])
     said = [versus(one, first, measure) for one in _ordered(rivals, first, measure)]
     return lead, said + _others(comparison, first)
 
@@ -149,26 +161,50 @@ def _others(comparison: Comparison, first: str) -> list[str]:
     """A sentence for each further measure."""
     said = []
     for measure in comparison.measures[1:]:
-        best = leader(comparison, measure)
-        rows = {row.run: row for row in comparison.summary(measure.name) if row.cases}
-        if not best or first not in rows:
+        means = _means(comparison, measure)
+        if first not in means:
             continue
-        if len({number(rows[run].mean) for run in rows}) == 1 and len(rows) > 1:
-            said.append(f"{measure.title}: the same for all methods, {number(rows[first].mean)}.")
-        elif number(rows[best].mean) == number(rows[first].mean) and best != first:
+        best = _best(means, measure)
+        own, highest = (number(means[run][0]) for run in (first, best[0]))
+        over = f" over {count(means[best[0]][1], 'pair')}"
+        if len(means) == 1:
+            said.append(f"{measure.title}: mean {own}.")
+        elif len(best) == len(means):
+            said.append(f"{measure.title}: the same for all methods, {own}.")
+        elif best == [first]:
+            said.append(f"{measure.title}: {first} is best here too, mean {own}.")
+        elif first in best:
+            said.append(f"{measure.title}: {_listed(best)} share the best mean, {own}.")
+        elif len(best) > 1:
             said.append(
-                f"{measure.title}: {first} and {best} share the best mean, {number(rows[first].mean)}."
+                f"{measure.title}: {_listed(best)} share the best mean, {highest}; {first} has {own}."
             )
-        elif len(rows) == 1:
-            said.append(f"{measure.title}: mean {number(rows[first].mean)}.")
-        elif best == first:
-            said.append(f"{measure.title}: {first} is best here too, mean {number(rows[first].mean)}.")
         else:
-            said.append(
-                f"{measure.title}: {best} is best, mean {number(rows[best].mean)} over "
-                f"{count(rows[best].cases, 'pair')}; {first} has {number(rows[first].mean)}."
-            )
+            said.append(f"{measure.title}: {best[0]} is best, mean {highest}{over}; {first} has {own}.")
     return said
+
+
+def _covering(comparison: Comparison, measure: Measure) -> dict[str, float]:
+    """Runs that have many of the cases, with the means over their own: one easy pair makes no winner."""
+    rows = [row for row in comparison.summary(measure.name) if row.cases]
+    most = max((row.cases for row in rows), default=0)
+    return {row.run: row.mean for row in rows if row.cases >= _COVERED * most}
+
+
+def _means(comparison: Comparison, measure: Measure) -> dict[str, tuple[float, int]]:
+    """Run -> its mean and over how many pairs, of those with many cases: over what all of them have."""
+    own = _covering(comparison, measure)
+    table = comparison.scores.table(measure.name)[list(own)]
+    common = table.dropna()
+    if len(common):
+        return {run: (float(common[run].mean()), len(common)) for run in own}
+    return {run: (mean, int(table[run].notna().sum())) for run, mean in own.items()}
+
+
+def _best(means: Mapping[str, tuple[float, int]], measure: Measure) -> list[str]:
+    """The runs with the best mean as it is written: what is equal there is not told apart."""
+    best = max((value for value, _ in means.values()), key=lambda value: measure.sign * value)
+    return [run for run, (value, _) in means.items() if number(value) == number(best)]
 
 
 def costs(comparison: Comparison) -> str:

@@ -1,4 +1,4 @@
-"""Compares methods by their scores: paired tests, effect sizes, dyadic bootstrap intervals, rankings.
+"""Compares methods by their scores: paired tests, effect sizes, dyadic intervals, rankings.
 
 `load_scores` reads what ``iterreg evaluate`` wrote, `compare` says which method is better, by how much, and
 how sure that is; each statistic stands on its own in a module of its own.
@@ -11,9 +11,9 @@ from typing import Any
 
 _PUBLIC = {
     "Comparison": "comparison",
-    "Interval": "bootstrap",
+    "Dyads": "dyads",
+    "Interval": "intervals",
     "Scores": "scores",
-    "SubjectBootstrap": "bootstrap",
     "TestResult": "tests",
     "cliffs_delta": "effect_sizes",
     "cohens_d": "effect_sizes",

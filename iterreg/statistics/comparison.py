@@ -12,17 +12,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from iterreg.errors import InputError
-from iterreg.statistics.bootstrap import Interval, SubjectBootstrap
+from iterreg.statistics.dyads import Dyads
 from iterreg.statistics.factors import FactorResult, factor_result
+from iterreg.statistics.intervals import Interval
 from iterreg.statistics.measures import Measure
-from iterreg.statistics.paired import Bootstraps, Pairwise, compare_pair, judged
+from iterreg.statistics.paired import Designs, Pairwise, compare_pair, judged
 from iterreg.statistics.ranking import FriedmanRanks, Ranking, friedman_ranks
 from iterreg.statistics.scores import ALL_CASES, Run, Scope, ScopeKind, Scores
 from iterreg.statistics.standings import rankings
 
-__all__ = ["SCOPE_KINDS", "Comparison", "Summary", "compare"]
+__all__ = ["RESAMPLES", "SCOPE_KINDS", "Comparison", "Summary", "compare"]
 
 Values = NDArray[np.float64]
+
+RESAMPLES = 500
+"""So many resamples of the subjects tell how stable a ranking is, unless asked otherwise."""
 
 SCOPE_KINDS: tuple[ScopeKind, ...] = ("all", "task", "contrast", "group", "label")
 
@@ -93,7 +97,7 @@ class Comparison:
     reference
         The run that all are compared with; empty when all are compared with all.
     alpha, confidence, resamples, seed
-        Level of the tests, of the intervals, how many bootstrap resamples, and their seed.
+        Level of the tests, of the intervals, how often rankings were repeated, and the seed of all draws.
     notes
         What must be known before reading a number, one sentence each.
     """
@@ -108,7 +112,7 @@ class Comparison:
     reference: str = ""
     alpha: float = 0.05
     confidence: float = 0.95
-    resamples: int = 2000
+    resamples: int = RESAMPLES
     seed: int = 1
     notes: tuple[str, ...] = ()
 
@@ -145,8 +149,7 @@ def compare(
     classes: Mapping[str, Sequence[str]] | None = None,
     alpha: float = 0.05,
     confidence: float = 0.95,
-    resamples: int = 2000,
-    rank_resamples: int = 200,
+    resamples: int = RESAMPLES,
     seed: int = 1,
 ) -> Comparison:
     """Compare all runs.
@@ -168,8 +171,8 @@ def compare(
         Name of a class -> its methods, for the interaction of classes with the factor.
     alpha, confidence
         Level of the tests, and of the intervals.
-    resamples, rank_resamples, seed
-        Bootstrap resamples of intervals and of rankings, and the seed of both.
+    resamples, seed
+        Over how many resamples of the subjects rankings are repeated, and the seed of all random draws.
 
     Raises
     ------
@@ -180,7 +183,7 @@ def compare(
     if reference and reference not in [run.name for run in scores.own_runs]:
         known = ", ".join(run.name for run in scores.own_runs)
         raise InputError(f"there is no run {reference!r} with cases to compare with; there are {known}")
-    bootstraps = _bootstraps(resamples, seed)
+    designs = _designs()
     pairwise: list[Pairwise] = []
     summaries: list[Summary] = []
     for measure in chosen:
@@ -190,7 +193,7 @@ def compare(
                 [
                     compare_pair(
                         table, scope, measure, first, second,
-                        bootstraps=bootstraps, confidence=confidence, seed=seed,
+                        designs=designs, confidence=confidence, seed=seed,
                         all_intervals=kind not in ("group", "label"),
                     )
                     for scope in listed
@@ -201,12 +204,12 @@ def compare(
             )  # fmt: skip
             pairwise += family
             for scope in listed:
-                summaries += _summaries(scores, measure, scope, family, bootstraps, confidence)
+                summaries += _summaries(scores, measure, scope, family, designs, confidence)
     arms = None
     if factor:
         arms = factor_result(
             scores, chosen, factor, baseline=baseline, classes=classes,
-            alpha=alpha, confidence=confidence, resamples=resamples, seed=seed,
+            alpha=alpha, confidence=confidence,
         )  # fmt: skip
     friedman = [_friedman(scores, measure, alpha) for measure in chosen]
     return Comparison(
@@ -214,7 +217,7 @@ def compare(
         measures=chosen,
         summaries=tuple(summaries),
         pairwise=tuple(pairwise),
-        rankings=rankings(scores, chosen, resamples=rank_resamples, seed=seed),
+        rankings=rankings(scores, chosen, resamples=resamples, seed=seed),
         friedman=tuple(one for one in friedman if one is not None),
         factor=arms,
         reference=reference,
@@ -250,15 +253,15 @@ def _pairs_of(runs: Sequence[Run], reference: str) -> list[tuple[str, str]]:
     return list(combinations(names, 2))
 
 
-def _bootstraps(resamples: int, seed: int) -> Bootstraps:
-    """Resamples by list of cases, drawn once for each."""
+def _designs() -> Designs:
+    """Who is shared, by list of cases, found once for each."""
 
-    @lru_cache(maxsize=8)  # each is as large as resamples times cases
-    def drawn(fixed: tuple[str, ...], moving: tuple[str, ...]) -> SubjectBootstrap:
-        return SubjectBootstrap(fixed, moving, resamples=resamples, seed=seed)
+    @lru_cache(maxsize=8)  # each is as large as subjects times cases
+    def made(fixed: tuple[str, ...], moving: tuple[str, ...]) -> Dyads:
+        return Dyads(fixed, moving)
 
-    def give(index: pd.MultiIndex) -> SubjectBootstrap:
-        return drawn(tuple(index.get_level_values("fixed")), tuple(index.get_level_values("moving")))
+    def give(index: pd.MultiIndex) -> Dyads:
+        return made(tuple(index.get_level_values("fixed")), tuple(index.get_level_values("moving")))
 
     return give
 
@@ -268,14 +271,14 @@ def _summaries(
     measure: Measure,
     scope: Scope,
     family: Sequence[Pairwise],
-    bootstraps: Bootstraps,
+    designs: Designs,
     confidence: float,
 ) -> list[Summary]:
     table = scores.table(measure.name, scope)
     names, values = list(table.columns), table.to_numpy()
     shared = np.isfinite(values).all(axis=1)
     common = values[shared]
-    bootstrap = bootstraps(table.index[shared])
+    dyads = designs(table.index[shared])
     means = dict(zip(names, common.mean(axis=0).tolist(), strict=True)) if len(common) else {}
     best = max(means.values(), key=lambda mean: measure.sign * mean, default=float("nan"))
     leaders = [run for run, mean in means.items() if mean == best]
@@ -308,7 +311,9 @@ def _summaries(
                 upper=upper,
                 worst=worst,
                 common_cases=ours.size,
-                common_mean=bootstrap.interval(partial(_weighted_mean, ours), confidence=confidence),
+                common_mean=dyads.interval(partial(_weighted_mean, ours), confidence=confidence).clipped(
+                    *measure.range
+                ),
                 common_std=_deviation(ours),
                 best=run.name in leaders and len(means) > 1,
                 worse_than_best=run.name in beaten,

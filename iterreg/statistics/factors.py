@@ -2,7 +2,7 @@
 
 The factor's levels are those of runs called ``METHOD@LEVEL`` (preprocessing, label source, resolution,
 parameter file), or the tasks or contrasts of the cases. Means over weighted cases make every number, so that
-one bootstrap of subjects serves levels that share all, some or none of their subjects.
+one list of dyads serves levels that share all, some or none of their subjects.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from iterreg.errors import InputError
-from iterreg.statistics.bootstrap import Interval, SubjectBootstrap
+from iterreg.statistics.dyads import Dyads
 from iterreg.statistics.effect_sizes import cohens_d_independent, cohens_dz
+from iterreg.statistics.intervals import Interval
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.scores import ALL_CASES, Scores
 from iterreg.statistics.tests import TestResult, holm, signed_rank_test
@@ -160,8 +161,6 @@ def factor_result(
     classes: Mapping[str, Sequence[str]] | None = None,
     alpha: float = 0.05,
     confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 1,
 ) -> FactorResult:
     """The effect of a factor on every method, and its interaction with the methods.
 
@@ -198,13 +197,13 @@ def factor_result(
     for measure in measures:
         slots = _slots(scores, measure, arms, levels)
         pairings.append(slots.pairing)
-        drawn = SubjectBootstrap(slots.fixed, slots.moving, resamples=resamples, seed=seed)
+        dyads = Dyads(slots.fixed, slots.moving)
         for level in levels[1:]:
             between = (level, levels[0])
             effects += [
                 effect
                 for name, members in units.items()
-                for effect in [_effect(name, members, between, measure, slots, drawn, confidence)]
+                for effect in [_effect(name, members, between, measure, slots, dyads, confidence)]
                 if effect is not None
             ]
         family = [
@@ -214,7 +213,7 @@ def factor_result(
             for found in [_interaction(one, other, units, (level, levels[0]), measure, slots)]
             if found is not None
         ]
-        interactions += _judged(family, measure, drawn, alpha, confidence)
+        interactions += _judged(family, measure, slots.pairing, dyads, alpha, confidence)
     pairing: Pairing = next((one for one in pairings if one != "cases"), "cases")
     return FactorResult(
         factor, tuple(levels), pairing, tuple(effects), tuple(interactions), _notes(pairing, factor)
@@ -331,13 +330,21 @@ def _weighted_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) ->
         return np.asarray(weights[..., known] @ values[known] / weights[..., known].sum(axis=-1))
 
 
+def _coefficients(
+    at_level: NDArray[np.float64], at_baseline: NDArray[np.float64], paired: bool
+) -> NDArray[np.float64]:
+    """With which the slots enter an effect: paired as a mean of differences, else as one of two means."""
+    level, baseline = (known / known.sum() for known in (np.isfinite(at_level), np.isfinite(at_baseline)))
+    return np.asarray(level if paired else level - baseline)
+
+
 def _effect(
     name: str,
     members: tuple[str, ...],
     between: tuple[str, str],
     measure: Measure,
     slots: _Slots,
-    drawn: SubjectBootstrap,
+    dyads: Dyads,
     confidence: float,
 ) -> FactorEffect | None:
     found = _pair_of_levels(members, between, slots)
@@ -356,8 +363,10 @@ def _effect(
         cases=(x.size, y.size),
         mean_level=float(x.mean()) * measure.sign,
         mean_baseline=float(y.mean()) * measure.sign,
-        effect=drawn.interval(
-            lambda w: _weighted_mean(at_level, w) - _weighted_mean(at_baseline, w), confidence=confidence
+        effect=dyads.interval(
+            lambda w: _weighted_mean(at_level, w) - _weighted_mean(at_baseline, w),
+            confidence=confidence,
+            coefficients=_coefficients(at_level, at_baseline, paired),
         ),
         cohens_d=float(cohens_d_independent(x, y)),
         cohens_dz=float(cohens_dz(x, y)) if paired else float("nan"),
@@ -410,7 +419,7 @@ def _difference_of_effects(
 
 
 def _judged(
-    family: _Family, measure: Measure, drawn: SubjectBootstrap, alpha: float, confidence: float
+    family: _Family, measure: Measure, pairing: Pairing, dyads: Dyads, alpha: float, confidence: float
 ) -> list[Interaction]:
     together = 1 - (1 - confidence) / max(1, len(family))
     tests = [test for _, _, test in family]
@@ -418,7 +427,11 @@ def _judged(
     smallest = holm([test.smallest_p if test else float("nan") for test in tests])
     judged = []
     for (one, four, test), p_holm, smallest_holm in zip(family, p, smallest, strict=True):
-        difference = drawn.interval(partial(_difference_of_effects, four), confidence=together)
+        difference = dyads.interval(
+            partial(_difference_of_effects, four),
+            confidence=together,
+            coefficients=_coefficients(four[0], four[1], pairing != "none"),
+        )
         verdict = "no interaction shown"
         if not difference.known or (test is not None and not smallest_holm < alpha):
             verdict = "too few cases"

@@ -15,12 +15,18 @@ from iterreg.text_files import read_text
 
 __all__ = ["BUILT_IN", "LabelTable", "label_table"]
 
-BUILT_IN = ("neuromorphometrics",)
-"""Tables that come with iterreg: the BrainCOLOR protocol's numbers, as in LUMIR and MICCAI 2012."""
+BUILT_IN = ("neuromorphometrics", "freesurfer")
+"""Tables that come with iterreg: the BrainCOLOR protocol's numbers, as in LUMIR and MICCAI 2012; and those of
+FreeSurfer's segmentations (aseg and, in the cortex, the Desikan-Killiany atlas), as in SynthSeg."""
 
 _CORTEX = range(100, 208)
 _ENOUGH = 60
 """So many of the 98 cortical numbers tell Neuromorphometrics: FreeSurfer's own have none of them."""
+
+_DEEP = frozenset({10, 12, 13, 17, 18, 53, 54})
+_GAPS = frozenset({1, 6, 9, *range(19, 24), 27, *range(32, 40)})
+"""Thalamus, putamen, pallidum, hippocampus and amygdala tell FreeSurfer, where none of the numbers is there
+that its segmentations leave out: labels numbered one after the other have these too."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ def label_table(chosen: str | Path | None, labels: Sequence[int]) -> LabelTable:
     ----------
     chosen
         One of `BUILT_IN`, or a csv with the columns label (or id), and group or name or both. None:
-        Neuromorphometrics if the labels are numbered so, else an empty table.
+        Neuromorphometrics or FreeSurfer if the labels are numbered so, else an empty table.
 
     Raises
     ------
@@ -55,10 +61,14 @@ def label_table(chosen: str | Path | None, labels: Sequence[int]) -> LabelTable:
         If the csv cannot be read.
     """
     if chosen is None:
-        if sum(label in _CORTEX for label in labels) < _ENOUGH:
+        if sum(label in _CORTEX for label in labels) >= _ENOUGH:
+            name, called = "neuromorphometrics", "Neuromorphometrics"
+        elif set(labels) >= _DEEP and not set(labels) & _GAPS:
+            name, called = "freesurfer", "FreeSurfer"
+        else:
             return LabelTable()
-        known = label_table(BUILT_IN[0], labels)
-        return LabelTable(known.names, known.groups, "labels are grouped as Neuromorphometrics numbers them")
+        known = label_table(name, labels)
+        return LabelTable(known.names, known.groups, f"labels are grouped as {called} numbers them")
     if chosen in BUILT_IN:
         text = files("iterreg.statistics.label_tables").joinpath(f"{chosen}.csv").read_text(encoding="utf-8")
         return _parse(text, str(chosen))

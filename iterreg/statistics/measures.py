@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,15 +24,23 @@ class Measure:
         ``"dice"``, ``"hd95"``, ``"tre"``, ``"ndv"``, ``"sdlogj"``; ``"cost"`` of time and memory;
         ``"extra"`` of what is measured beyond the challenges; ``""`` when the name is not known.
     title
-        What tables and figures call it.
+        What tables and figures call it, with its unit in brackets where it has one.
     higher_is_better
         None when neither is, or when it is not known: such a measure is shown and not compared.
+    remark
+        What must be known of its numbers wherever they are shown; a sentence.
     """
 
     name: str
     kind: str
     title: str
     higher_is_better: bool | None
+    remark: str = ""
+
+    def called(self, name: str) -> bool:
+        """Whether that is its name or its title, with or without the unit."""
+        titles = (self.name, self.title, self.title.partition(" [")[0])
+        return name.lower() in [one.lower() for one in titles]
 
     @property
     def sign(self) -> int:
@@ -42,6 +51,13 @@ class Measure:
     def place(self) -> int:
         """Where it stands among others: overlap first, what is beyond the challenges last."""
         return _ORDER.index(self.kind)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Between what its mean must lie."""
+        if self.kind == "dice":
+            return 0.0, 1.0
+        return (0.0 if self.kind in ("hd95", "tre", "ndv", "sdlogj", "cost") else -math.inf), math.inf
 
     @property
     def official(self) -> bool:
@@ -65,6 +81,8 @@ _EXTRAS: Mapping[str, tuple[str, str, bool | None]] = {
     "sdlogj": ("extra", "SDlogJ in the brain", False),
     "tetrahedra_folded_voxels": ("extra", "voxels folded by a tetrahedron", False),
     "tetrahedra_min": ("extra", "smallest tetrahedral determinant", True),
+    "hd95_mm": ("extra", "HD95 [mm]", False),
+    "tre_mm": ("extra", "TRE [mm]", False),
     "inverse_consistency_mean_mm": ("extra", "inverse-consistency error, mean [mm]", False),
     "inverse_consistency_p95_mm": ("extra", "inverse-consistency error, 95 % [mm]", False),
     "inverse_consistency_max_mm": ("extra", "inverse-consistency error, max [mm]", False),
@@ -86,14 +104,15 @@ _ORDER = ("dice", "tre", "hd95", "ndv", "sdlogj", "", "cost", "extra")
 _TITLES = {"DSC": "Dice", "Non-diffeomorphic Volumes": "NDV %", "LogJacDetStd": "SDlogJ", "TRE_lm": "TRE"}
 
 
-def measure_named(name: str) -> Measure:
-    """What is known of a measure of that name."""
+def measure_named(name: str, unit: str = "") -> Measure:
+    """What is known of a measure of that name, measured in that unit."""
     if name in _EXTRAS:
         kind, title, higher = _EXTRAS[name]
         return Measure(name, kind, title, higher)
     for pattern, kind, higher in _KINDS:
         if re.search(pattern, name, re.IGNORECASE):
-            return Measure(name, kind, _TITLES.get(name, name), higher)
+            title = _TITLES.get(name, name)
+            return Measure(name, kind, f"{title} [{unit}]" if unit else title, higher)
     return Measure(name, "", name, None)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from iterreg.statistics.bootstrap import Interval, SubjectBootstrap
+from iterreg.statistics.dyads import Dyads
 from iterreg.statistics.effect_sizes import (
     cliffs_delta,
     cohens_d,
@@ -19,16 +19,20 @@ from iterreg.statistics.effect_sizes import (
     hedges_correction,
     mean_difference,
 )
+from iterreg.statistics.intervals import Interval
 from iterreg.statistics.measures import Measure
 from iterreg.statistics.scores import Scope
 from iterreg.statistics.tests import TestResult, holm, sign_flip_test, signed_rank_test
 
-__all__ = ["Bootstraps", "Effects", "Pairwise", "Tested", "Verdict", "cases_needed", "compare_pair", "judged"]
+__all__ = ["Designs", "Effects", "Pairwise", "Tested", "Verdict", "cases_needed", "compare_pair", "judged"]
 
 Verdict = Literal["first better", "second better", "no difference shown", "equal", "too few cases"]
 
-Bootstraps = Callable[[pd.MultiIndex], SubjectBootstrap]
-"""Gives the resamples for cases with the index (case, fixed, moving)."""
+Designs = Callable[[pd.MultiIndex], Dyads]
+"""Who is shared by the cases with the index (case, fixed, moving)."""
+
+VAGUE = 4.0
+"""A standardised effect whose interval is wider than this is marked: it says hardly more than a direction."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Tested:
 @dataclass(frozen=True)
 class Effects:
     """Effect sizes, positive in favour of the first method whichever way the measure is better.
+
+    An interval too wide to say how large the effect is has a note; see `VAGUE`.
 
     Attributes
     ----------
@@ -100,13 +106,16 @@ class Pairwise:
     wins, ties, losses
         In how many cases the first is better, equal, worse.
     wilcoxon, sign_flips
-        The tests.
+        The tests that take cases for independent.
+    dyadic
+        Student's test of the difference, with the standard error of its interval: it allows for shared
+        subjects.
     effects
         See `Effects`.
     verdict
         ``"too few cases"`` when no data from so many cases could have been significant after the correction,
         or when subjects are shared and too few for an interval. Otherwise better when Wilcoxon's corrected p
-        is below alpha and, where subjects are shared, the interval of the difference excludes zero too.
+        is below alpha and, where subjects are shared, the dyadic test's corrected p is so too.
         ``"equal"`` when the two do not differ in a single case.
     why
         The verdict's reason, a phrase.
@@ -131,6 +140,7 @@ class Pairwise:
     losses: int
     wilcoxon: Tested
     sign_flips: Tested
+    dyadic: Tested
     effects: Effects
     verdict: Verdict = "too few cases"
     why: str = ""
@@ -143,13 +153,14 @@ class Pairwise:
         given = f"; all hold for {' and '.join(self.held)}, who is in every case" if self.held else ""
         if self.shared:
             return (
-                f"both tests take the {_cases(self.cases)} for independent, but they share {self.units} "
-                f"subjects: their p are too small (anticonservative); the interval allows for it{given}"
+                f"Wilcoxon and sign flips take the {_cases(self.cases)} for independent, but they share "
+                f"{self.units} subjects: their p are too small (anticonservative); the dyadic test and the "
+                f"intervals allow for it{given}"
             )
         subject = "another subject" if self.held else "a subject"
         if self.cases == 1:
             return f"there is one case{given}"
-        return f"both tests take the {self.cases} cases for independent; no two share {subject}{given}"
+        return f"the tests take the {self.cases} cases for independent; no two share {subject}{given}"
 
     @property
     def better(self) -> str:
@@ -164,7 +175,7 @@ def compare_pair(
     first: str,
     second: str,
     *,
-    bootstraps: Bootstraps,
+    designs: Designs,
     confidence: float = 0.95,
     all_intervals: bool = True,
     seed: int = 1,
@@ -175,8 +186,8 @@ def compare_pair(
     ----------
     table
         Cases × runs of that measure and scope, as `Scores.table` gives it.
-    bootstraps
-        Gives the resamples for a list of cases.
+    designs
+        Says who is shared by which cases.
     all_intervals
         Take intervals of all effect sizes, not of the difference and Cohen's d_z alone.
     """
@@ -187,8 +198,8 @@ def compare_pair(
     names = table.index.get_level_values("case")
     differences = (x - y) * measure.sign
     differences = np.where(np.abs(differences) <= 1e-12 * np.maximum(np.abs(x), np.abs(y)), 0.0, differences)
-    bootstrap = bootstraps(table.index[both])
-    cut = {"confidence": confidence}
+    dyads = designs(table.index[both])
+    difference = dyads.interval(lambda w: mean_difference(x, y, w), confidence=confidence)
     return Pairwise(
         scope=scope,
         measure=measure.name,
@@ -197,26 +208,43 @@ def compare_pair(
         cases=x.size,
         only_first=tuple(names[has_first & ~has_second]),
         only_second=tuple(names[has_second & ~has_first]),
-        units=bootstrap.units,
-        unit=bootstrap.unit,
-        shared=bootstrap.shared,
-        held=bootstrap.held,
+        units=dyads.units,
+        unit=dyads.unit,
+        shared=dyads.shared,
+        held=dyads.held,
         mean_first=float(x.mean()) if x.size else float("nan"),
         mean_second=float(y.mean()) if y.size else float("nan"),
-        difference=bootstrap.interval(lambda w: mean_difference(x, y, w), **cut),
+        difference=difference,
         wins=int((differences > 0).sum()),
         ties=int((differences == 0).sum()),
         losses=int((differences < 0).sum()),
         wilcoxon=Tested(signed_rank_test(differences)),
         sign_flips=Tested(sign_flip_test(differences, seed=seed)),
-        effects=_effects(x * measure.sign, y * measure.sign, bootstrap, confidence, all_intervals),
+        dyadic=Tested(_dyadic_test(difference, x.size, int((differences != 0).sum()))),
+        effects=_effects(x * measure.sign, y * measure.sign, dyads, confidence, all_intervals),
+    )
+
+
+def _dyadic_test(difference: Interval, cases: int, differing: int) -> TestResult:
+    """Student's test, by the standard error of the interval; a t has no smallest p."""
+    known = difference.known
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = float(np.divide(difference.estimate, difference.standard_error))
+    return TestResult(
+        test="dyadic t",
+        statistic=t,
+        p=difference.p,
+        smallest_p=0.0 if known else float("nan"),
+        cases=cases,
+        differing=differing,
+        method=f"Student's t, {difference.freedom:.1f} degrees of freedom" if known else "",
     )
 
 
 def _effects(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
-    bootstrap: SubjectBootstrap,
+    dyads: Dyads,
     confidence: float,
     all_intervals: bool,
 ) -> Effects:
@@ -224,16 +252,23 @@ def _effects(
         if not wanted:
             estimate = float(size(x, y)) if x.size else float("nan")
             return Interval(estimate, confidence=confidence, note="no interval taken")
-        return bootstrap.interval(lambda w: size(x, y, w), confidence=confidence)
+        return dyads.interval(lambda w: size(x, y, w), confidence=confidence)
 
-    d, dz = interval(cohens_d), interval(cohens_dz, True)
+    d, dz = _told(interval(cohens_d)), _told(interval(cohens_dz, True))
     return Effects(
         cohens_d=d,
         hedges_g=_corrected(d, 2 * x.size - 2),
         cohens_dz=dz,
         hedges_gz=_corrected(dz, x.size - 1),
-        cliffs_delta=interval(cliffs_delta),
+        cliffs_delta=interval(cliffs_delta).clipped(-1, 1),
     )
+
+
+def _told(size: Interval) -> Interval:
+    """A standardised effect, with a note where its interval is too wide to say how large it is."""
+    if not size.known or size.high - size.low <= VAGUE:
+        return size
+    return replace(size, note="too few to say how large it is")
 
 
 def _corrected(interval: Interval, freedom: int) -> Interval:
@@ -246,7 +281,7 @@ def _corrected(interval: Interval, freedom: int) -> Interval:
 def judged(family: Sequence[Pairwise], *, alpha: float = 0.05) -> list[Pairwise]:
     """Correct a family of comparisons by Holm's method and say what follows from each."""
     corrected: dict[str, list[Tested]] = {}
-    for name in ("wilcoxon", "sign_flips"):
+    for name in ("wilcoxon", "sign_flips", "dyadic"):
         results = [getattr(one, name).result for one in family]
         p = holm([result.p for result in results])
         smallest = holm([result.smallest_p for result in results])
@@ -254,8 +289,8 @@ def judged(family: Sequence[Pairwise], *, alpha: float = 0.05) -> list[Pairwise]
             Tested(result, float(a), float(b)) for result, a, b in zip(results, p, smallest, strict=True)
         ]
     tested = [
-        replace(one, wilcoxon=wilcoxon, sign_flips=flips)
-        for one, wilcoxon, flips in zip(family, corrected["wilcoxon"], corrected["sign_flips"], strict=True)
+        replace(one, wilcoxon=wilcoxon, sign_flips=flips, dyadic=dyadic)
+        for one, wilcoxon, flips, dyadic in zip(family, *corrected.values(), strict=True)
     ]
     tests = sum(one.cases > 0 for one in tested)
     verdicts = [_verdict(one, alpha, tests) for one in tested]
@@ -293,12 +328,14 @@ def _verdict(one: Pairwise, alpha: float, tests: int) -> tuple[Verdict, str]:
         )
     if one.shared and not one.difference.known:
         return "too few cases", f"cases share subjects, and there are {one.difference.note}"
+    by_ranks = f"corrected p {one.wilcoxon.p_holm:.2g}"
     if not one.wilcoxon.p_holm < alpha:
-        return "no difference shown", f"corrected p {one.wilcoxon.p_holm:.2g}"
+        return "no difference shown", by_ranks
     favour = np.sign(2 * result.statistic - result.differing * (result.differing + 1) / 2)
-    if one.shared and not one.difference.excludes_zero:
-        return "no difference shown", "the interval that allows for shared subjects includes zero"
+    by_subjects = f"corrected p {one.dyadic.p_holm:.2g} by the dyadic test, which allows for shared subjects"
+    if one.shared and not one.dyadic.p_holm < alpha:
+        return "no difference shown", by_subjects
     if one.effects.cohens_dz.estimate * favour <= 0:
         return "no difference shown", "ranks and mean point opposite ways"
     verdict: Verdict = "first better" if favour > 0 else "second better"
-    return verdict, f"corrected p {one.wilcoxon.p_holm:.2g}"
+    return verdict, f"{by_ranks} by Wilcoxon's test, {by_subjects}" if one.shared else by_ranks

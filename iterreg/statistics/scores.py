@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from iterreg.errors import InputError
+from iterreg.statistics.label_choice import averaged_over, background_alone, counts_background
 from iterreg.statistics.label_groups import LabelTable, label_table
 from iterreg.statistics.measures import Measure, measure_named, with_directions
 from iterreg.statistics.published import PublishedMean
@@ -159,9 +160,11 @@ class Scores:
         InputError
             If no run has it.
         """
-        for measure in self.measures:
-            if name.lower() in (measure.name.lower(), measure.title.lower()):
-                return measure
+        # A name comes before a title: hd95_mm is called HD95 too.
+        for named in (True, False):
+            for measure in self.measures:
+                if measure.name == name if named else measure.called(name):
+                    return measure
         raise InputError(
             f"no run has the measure {name!r}; there are {', '.join(m.name for m in self.measures)}"
         )
@@ -268,6 +271,8 @@ def load_scores(
     robust: bool = False,
     better: Mapping[str, str] | None = None,
     label_groups: str | Path | None = None,
+    labels: Collection[int] | None = None,
+    background: bool = True,
 ) -> Scores:
     """Read any number of evaluated runs.
 
@@ -281,7 +286,10 @@ def load_scores(
         Measure -> ``"up"`` or ``"down"``, for measures iterreg does not know.
     label_groups
         Name of a built-in table of labels or a csv with the columns label, group and perhaps name. None:
-        Neuromorphometrics where the labels are numbered so, else no groups.
+        Neuromorphometrics or FreeSurfer where the labels are numbered so, else no groups.
+    labels, background
+        Average Dice and HD95 over these labels alone, and whether label 0 may be among them; see
+        `iterreg.statistics.label_choice.averaged_over`. By default they stay as they were scored.
 
     Raises
     ------
@@ -291,17 +299,19 @@ def load_scores(
     sources = read_sources(texts, robust=robust)
     if not sources:
         raise InputError("no runs are given; name at least one as NAME=SCORES")
+    if labels is not None or not background:
+        sources = [averaged_over(one, labels, background=background, robust=robust) for one in sources]
     tasks, notes = _tasks(sources)
     cases = _case_frame(sources, tasks)
     if cases.empty and not any(source.published for source in sources):
         raise InputError(f"{sources[0].path}: not one case has a number; look into its column 'reason'")
     asked = [name for source in sources for row in source.values.values() for name in row]
     names = list(dict.fromkeys([*asked, *(one.measure for s in sources for one in s.published)]))
-    known = sorted(map(measure_named, names), key=lambda measure: measure.place)
-    measures = with_directions(tuple(known), better or {})
-    labels = _label_rows(sources, measures)
-    table = label_table(label_groups, sorted(set(labels["label"])))
-    labels = labels.assign(group=[table.groups.get(label, "") for label in labels["label"]])
+    known = sorted((measure_named(name, _unit(sources, name)) for name in names), key=lambda one: one.place)
+    measures = with_directions(_remarked(tuple(known), sources, labels), better or {})
+    rows = _label_rows(sources, measures)
+    table = label_table(label_groups, sorted(set(rows["label"])))
+    rows = rows.assign(group=[table.groups.get(label, "") for label in rows["label"]])
     return Scores(
         runs=tuple(
             Run(s.name, s.path, reference=bool(s.published), protocol=s.protocol, dataset=s.dataset)
@@ -309,11 +319,38 @@ def load_scores(
         ),
         measures=measures,
         cases=cases,
-        labels=labels[["run", "case", "label", "group", "measure", "value"]],
+        labels=rows[["run", "case", "label", "group", "measure", "value"]],
         missing=_missing(sources, measures),
         published={s.name: s.published for s in sources if s.published},
         label_names=table.names,
         notes=(*notes, *_notes(sources, measures, table)),
+    )
+
+
+def _unit(sources: Sequence[Source], name: str) -> str:
+    """In which unit a measure is; both where runs differ, and nothing where some do not say."""
+    units = [one.units.get(name, "") for one in sources if any(name in own for own in one.values.values())]
+    return " or ".join(dict.fromkeys(units)) if all(units) else ""
+
+
+def _remarked(
+    measures: tuple[Measure, ...], sources: Sequence[Source], labels: Collection[int] | None
+) -> tuple[Measure, ...]:
+    """Dice with what it is averaged over, where that is not as one would think."""
+    own = [source for source in sources if not source.published]
+    counting = [source.name for source in own if counts_background(source)]
+    said = ""
+    if counting:
+        of = "" if len(counting) == len(own) else f" of {', '.join(counting)}"
+        said = f"Dice{of} includes the background (label 0), as scored; --no-background leaves it out."
+    if labels is not None:
+        ids = " ".join(map(str, sorted(labels)))
+        said = f"{said} Dice and HD95 are means over the labels {ids}.".strip()
+    return tuple(
+        replace(one, remark=said)
+        if one.kind == "dice" or (labels is not None and one.kind == "hd95")
+        else one
+        for one in measures
     )
 
 
@@ -379,6 +416,14 @@ def _reason(source: Source, case: str, measure: str, value: float | None) -> str
     return source.reasons.get(case) or "the run has no number of it"
 
 
+def _some(cases: Sequence[str]) -> str:
+    shown = ", ".join(cases[:_NAMED])
+    return shown if len(cases) <= _NAMED else f"{shown} and {len(cases) - _NAMED} more"
+
+
+_NAMED = 4
+
+
 def _notes(sources: Sequence[Source], measures: Sequence[Measure], table: LabelTable) -> list[str]:
     notes = [table.note] if table.note else []
     for what in ("protocol", "dataset"):
@@ -393,6 +438,24 @@ def _notes(sources: Sequence[Source], measures: Sequence[Measure], table: LabelT
             f"published rows are means of {dataset} by their authors, not measured here; they compare with "
             "the other rows only where those are of the same pairs"
         )
+    for measure in measures:
+        if " or " in measure.title:
+            notes.append(
+                f"{measure.title}: not all runs measure it in the same unit; their numbers do not compare"
+            )
+    counting = {counts_background(source) for source in sources if not source.labels.empty}
+    if len(counting) > 1:
+        notes.append(
+            "some runs count the background in Dice and some do not: their numbers do not compare; "
+            "--no-background leaves it out of all"
+        )
+    for source in sources:
+        alone = background_alone(source)
+        if alone:
+            notes.append(
+                f"{source.name}: Dice is that of the background alone in {_some(alone)}, because no other "
+                "label is in both volumes; do the label files belong to these images?"
+            )
     unknown = [m.name for m in measures if m.official and m.higher_is_better is None]
     if unknown:
         notes.append(

@@ -15,6 +15,7 @@ import pandas as pd
 from iterreg.errors import InputError
 from iterreg.runs import open_results
 from iterreg.runs.opening import named
+from iterreg.statistics.measures import measure_named
 from iterreg.statistics.published import TABLES, PublishedMean, published_means
 from iterreg.text_files import read_json, read_table, read_text, unguarded
 
@@ -59,6 +60,8 @@ class Source:
         Means, of a published method.
     protocol, dataset
         What it was scored by and on; empty when the files do not say.
+    units
+        Measure -> ``"voxels"`` or ``"mm"``, as far as known.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Source:
     published: tuple[PublishedMean, ...] = ()
     protocol: str = ""
     dataset: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_sources(texts: Sequence[str], *, robust: bool = False) -> list[Source]:
@@ -189,6 +193,8 @@ def _read_pairs(name: str, path: Path, *, robust: bool) -> Source:
         values[case] = _values(row, f"{path}, line {number}", robust=robust)
     summary = _summary(path.with_name("summary.json"))
     costs = _costs(path)
+    protocol = str(summary.get("protocol", ""))
+    units = summary.get("units", {})
     return Source(
         name=name,
         path=path,
@@ -204,9 +210,21 @@ def _read_pairs(name: str, path: Path, *, robust: bool) -> Source:
             if name and name.endswith("_affected") and text
         },
         labels=_read_labels(path.with_name("labels.csv")),
-        protocol=str(summary.get("protocol", "")),
+        protocol=protocol,
         dataset=str(summary.get("dataset", "")),
+        units=_units(values, protocol) | (units if isinstance(units, dict) else {}),
     )
+
+
+def _units(values: Mapping[str, Mapping[str, float]], protocol: str = "") -> dict[str, str]:
+    """What the challenges' evaluators measure in: HD95 in voxels, and so LUMIR's TRE; other TRE in either."""
+    names = dict.fromkeys(name for own in values.values() for name in own)
+    kinds = {name: measure_named(name).kind for name in names}
+    return {
+        name: "voxels"
+        for name, kind in kinds.items()
+        if kind == "hd95" or (kind == "tre" and protocol.startswith("lumir"))
+    }
 
 
 def _values(row: Mapping[str, str], where: str, *, robust: bool) -> dict[str, float]:
@@ -294,4 +312,6 @@ def _read_metrics(name: str, path: Path) -> Source:
             }
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise InputError(f"{path}: the case {case} is not in the evaluators' form ({error!r})") from error
-    return Source(name=name, path=path, values=values, dataset=str(content.get("name", "")))
+    return Source(
+        name=name, path=path, values=values, dataset=str(content.get("name", "")), units=_units(values)
+    )

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from iterreg.statistics.bootstrap import FEWEST_UNITS, SubjectBootstrap
+from iterreg.statistics.dyads import FEWEST_UNITS, Dyads
 from iterreg.statistics.measures import Measure
+from iterreg.statistics.published import TABLES, published_places
 from iterreg.statistics.ranking import (
     LUMIR24_WEIGHTS,
     RankedRun,
@@ -43,6 +44,15 @@ class _Column:
     case: NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """How often each case counts in each resample, and how many subjects (or cases) were drawn from."""
+
+    unit: str
+    units: int
+    weights: NDArray[np.float64]
+
+
 Scheme = Callable[[Sequence[NDArray[np.float64]]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 """From each column's runs × cells to (runs,) scores and (columns, runs) parts."""
 
@@ -60,10 +70,8 @@ def rankings(
         tables = {measure.name: scores.table(measure.name, ALL_CASES).dropna() for measure in measures}
         used = [measure for measure in measures if len(tables[measure.name])]
         index = _all_cases([tables[measure.name] for measure in used])
-        drawn = SubjectBootstrap(
-            list(index.get_level_values("fixed")), list(index.get_level_values("moving")),
-            resamples=resamples, seed=seed,
-        )  # fmt: skip
+        dyads = Dyads(list(index.get_level_values("fixed")), list(index.get_level_values("moving")))
+        drawn = _Draws(dyads.unit, dyads.units, dyads.resampled(resamples, seed=seed))
         number = {case: i for i, case in enumerate(index.get_level_values("case"))}
         by_case = [_case_column(measure, tables[measure.name], number) for measure in used]
         by_cell = [
@@ -79,7 +87,7 @@ def rankings(
             found += _lumir24(scores, own, by_case, drawn)
     elif len(scores.runs) > 1:
         found += _lumir24(scores, own, [], None)
-    return tuple(found)
+    return (*found, *_final_tables(scores))
 
 
 def _all_cases(tables: Sequence[pd.DataFrame]) -> pd.MultiIndex:
@@ -123,9 +131,7 @@ def _cell_columns(
     return columns
 
 
-def _learn2reg(
-    variant: Variant, runs: Sequence[str], columns: Sequence[_Column], drawn: SubjectBootstrap
-) -> Ranking:
+def _learn2reg(variant: Variant, runs: Sequence[str], columns: Sequence[_Column], drawn: _Draws) -> Ranking:
     def scheme(values: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         parts = np.array(
             [
@@ -149,7 +155,7 @@ def _learn2reg(
 
 
 def _lumir24(
-    scores: Scores, own: Sequence[str], columns: Sequence[_Column], drawn: SubjectBootstrap | None
+    scores: Scores, own: Sequence[str], columns: Sequence[_Column], drawn: _Draws | None
 ) -> list[Ranking]:
     """LUMIR24's score of own and published rows, by the measures that all of them have."""
     published = {
@@ -186,7 +192,10 @@ def _lumir24(
         return lumir24_scores(means, directions), parts
 
     missing = [kind for kind in LUMIR24_WEIGHTS if kind not in kinds]
-    notes = ["Score: 1/6 Dice + 1/6 HD95 + 1/3 TRE + 1/3 NDV, each scaled to [0, 1] over these rows."]
+    notes = [
+        "Score: 1/6 Dice + 1/6 HD95 + 1/3 TRE + 1/3 NDV, each scaled to [0, 1] over these rows; the "
+        "organisers ranked by it before the test phase, whose final table has other scores."
+    ]
     if missing:
         notes.append(f"Not all rows have {', '.join(missing)}: the other weights are scaled up to 1.")
     if published:
@@ -194,8 +203,40 @@ def _lumir24(
     runs = [*own, *published]
     return [
         _ranked(
-            "lumir24", "LUMIR24's weighted score", runs, used, scheme, drawn, tuple(notes), set(published)
+            "lumir24",
+            "LUMIR24's weighted score, by its formula of July 2024",
+            runs,
+            used,
+            scheme,
+            drawn,
+            tuple(notes),
+            set(published),
         )
+    ]
+
+
+def _final_tables(scores: Scores) -> list[Ranking]:
+    """The organisers' own rankings, of the published rows that are shown."""
+    by_table: dict[str, list[RankedRun]] = {}
+    for run, means in scores.published.items():
+        table, method = means[0].table, means[0].method
+        place = published_places(table).get(method)
+        if place is not None:
+            by_table.setdefault(table, []).append(
+                RankedRun(run, place.score, place.rank, parts={}, reference=True)
+            )
+    return [
+        Ranking(
+            key=f"{table}_final",
+            scheme=f"{TABLES[table]}: the organisers' final table",
+            rows=tuple(sorted(rows, key=lambda row: row.rank)),
+            measures=(),
+            notes=(
+                "Scores and ranks as published on 7 October 2024, of 21 entries. No formula is given with "
+                "them; they are not those of July's formula, and other runs cannot be placed among them.",
+            ),
+        )
+        for table, rows in by_table.items()
     ]
 
 
@@ -205,7 +246,7 @@ def _ranked(
     runs: Sequence[str],
     columns: Sequence[_Column],
     scheme: Scheme,
-    drawn: SubjectBootstrap | None,
+    drawn: _Draws | None,
     notes: tuple[str, ...],
     references: set[str] | None = None,
 ) -> Ranking:
@@ -254,9 +295,7 @@ def _ranked(
     )
 
 
-def _resampled_ranks(
-    columns: Sequence[_Column], scheme: Scheme, drawn: SubjectBootstrap
-) -> NDArray[np.float64]:
+def _resampled_ranks(columns: Sequence[_Column], scheme: Scheme, drawn: _Draws) -> NDArray[np.float64]:
     """(resamples, runs): a case is repeated as often as it counts; resamples without any are left out."""
     found = []
     for weights in drawn.weights.astype(np.int64):

@@ -9,11 +9,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iterreg.statistics.bootstrap import Interval
+from iterreg.statistics.intervals import Interval
+from iterreg.statistics.paired import VAGUE
 
 __all__ = [
-    "Cell", "Column", "Table", "counted", "interval", "number", "p_value", "text_cell",
-    "to_csv", "to_latex", "to_markdown", "to_text",
+    "VAGUE_MARK", "Cell", "Column", "Table", "counted", "interval", "number", "p_value", "text_cell",
+    "to_csv", "to_latex", "to_markdown", "to_text", "vague",
 ]  # fmt: skip
 
 Value = float | int | str
@@ -99,6 +100,15 @@ def number(value: float, *, bold: bool = False, mark: str = "", signed: bool = F
     return Cell(_digits(value, signed=signed), (value,), bold, mark)
 
 
+VAGUE_MARK = "°"
+"""Marks an effect size whose interval hardly says how large it is."""
+
+
+def vague(size: Interval) -> bool:
+    """Whether a standardised effect has an interval so wide that it says hardly more than a direction."""
+    return size.known and size.high - size.low > VAGUE
+
+
 def interval(found: Interval, *, bold: bool = False, mark: str = "", signed: bool = True) -> Cell:
     """An estimate with its interval, ``-0.0148 [-0.0191, -0.0092]``; three values in CSV."""
     text = _digits(found.estimate, signed=signed)
@@ -134,17 +144,25 @@ def _digits(value: float, *, signed: bool = False) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Every value with all digits; no marks, no notes. An unknown number is an empty cell."""
+    """Every value with all digits; no marks, no notes. An unknown number is an empty cell.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([key for column in table.columns for key in column.keys])
+    writer.writerow([_plain(key) for column in table.columns for key in column.keys])
     for row in table.rows:
         writer.writerow([_plain(value) for cell in row for value in cell.values])
     return stream.getvalue()
 
 
 def _plain(value: Value) -> Value:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
     return "" if isinstance(value, float) and math.isnan(value) else value
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_text(table: Table) -> str:
@@ -227,7 +245,7 @@ _LATEX = {
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
     "†": r"$\dagger$", "−": "$-$", "–": "--", "∞": r"$\infty$", "δ": r"$\delta$", "²": r"\textsuperscript{2}",
-    "×": r"$\times$", "≤": r"$\leq$", "@": "@", "→": r"$\to$", "…": r"\ldots{}",
+    "×": r"$\times$", "°": r"$^{\circ}$", "≤": r"$\leq$", "@": "@", "→": r"$\to$", "…": r"\ldots{}",
 }  # fmt: skip
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from iterreg.jobs.atomic import write_text
-from iterreg.statistics.bootstrap import Interval
 from iterreg.statistics.comparison import Comparison, Summary
 from iterreg.statistics.factor_tables import effects_table, interactions_table
+from iterreg.statistics.intervals import Interval
 from iterreg.statistics.measures import Measure
-from iterreg.statistics.paired import Pairwise
+from iterreg.statistics.paired import VAGUE, Pairwise
 from iterreg.statistics.scores import ALL_CASES, Scope
 from iterreg.statistics.table_formats import (
+    VAGUE_MARK,
     Cell,
     Column,
     Table,
@@ -26,11 +27,12 @@ from iterreg.statistics.table_formats import (
     to_csv,
     to_latex,
     to_markdown,
+    vague,
 )  # fmt: skip
 
 __all__ = [
-    "means_table", "missing_table",
-    "pairwise_table", "ranking_tables", "scope_means_table", "structures_table", "tables_of",
+    "lacking", "means_table", "missing_table",
+    "pairwise_table", "ranking_tables", "remarks", "scope_means_table", "structures_table", "tables_of",
     "verdict_table", "verdict_words", "write_tables",
 ]  # fmt: skip
 
@@ -84,7 +86,7 @@ def means_table(comparison: Comparison) -> Table:
             (_run_cell(comparison, run.name), *_mean_cells(comparison, run.name, ALL_CASES))
             for run in comparison.scores.runs
         ),
-        _mean_notes(comparison),
+        _mean_notes(comparison, comparison.measures),
     )
 
 
@@ -111,7 +113,7 @@ def scope_means_table(comparison: Comparison, kind: str) -> Table:
         f"Mean ± standard deviation per {title}",
         (Column(title, (kind,), numeric=False), _RUN, *_mean_columns(measures)),
         rows,
-        _mean_notes(comparison),
+        _mean_notes(comparison, measures),
     )
 
 
@@ -154,13 +156,37 @@ def _plus_minus(mean: float, deviation: float) -> str:
     return number(mean).text + ("" if math.isnan(deviation) else f" ± {number(deviation).text}")
 
 
-def _mean_notes(comparison: Comparison) -> tuple[str, ...]:
-    notes = []
+def lacking(comparison: Comparison, measure: Measure) -> str:
+    """Which runs have no finite number in how many cases, and why; empty where none lacks one."""
+    said = []
+    for run in comparison.scores.own_runs:
+        found = [
+            one for one in comparison.scores.missing if (one.run, one.measure) == (run.name, measure.name)
+        ]
+        reasons = list(dict.fromkeys(one.reason for one in found))
+        if found:
+            why = reasons[0] if len(reasons) == 1 else f"for example {reasons[0]}"
+            count = "1 case" if len(found) == 1 else f"{len(found)} cases"
+            said.append(f"{run.name} has no finite number in {count} ({why})")
+    if not said:
+        return ""
+    return (
+        f"{measure.title}: {'; '.join(said)}. These cases are in no mean over the cases that all runs have."
+    )
+
+
+def remarks(measures: Iterable[Measure]) -> tuple[str, ...]:
+    """What must be known of the numbers of these measures."""
+    return tuple(dict.fromkeys(measure.remark for measure in measures if measure.remark))
+
+
+def _mean_notes(comparison: Comparison, measures: Sequence[Measure]) -> tuple[str, ...]:
+    notes = [*remarks(measures)]
     if len(comparison.scores.own_runs) > 1:
         notes.append(
             "Means over the cases that all runs have. Bold: the best. *: worse than that run, by Wilcoxon's "
             f"signed-rank test with Holm's correction (alpha {comparison.alpha:g}) and, where cases share "
-            "subjects, the subject bootstrap's interval."
+            "subjects, by the dyadic test."
         )
     own = [row for row in comparison.summaries if not row.reference]
     if any(row.cases != row.common_cases for row in own):
@@ -168,6 +194,7 @@ def _mean_notes(comparison: Comparison) -> tuple[str, ...]:
             "(… of n): the mean over all n cases of that run, of which other runs lack some. (n=…): no case "
             "is common to all runs, and these means do not compare. The table of missing cases says why."
         )
+    notes += filter(None, (lacking(comparison, measure) for measure in measures))
     if any(run.reference for run in comparison.scores.runs):
         notes.append("†: published by others, not measured here, not tested.")
     return tuple(notes)
@@ -206,6 +233,8 @@ def pairwise_table(comparison: Comparison, kind: str = "all") -> Table:
         Column("p sign flips", ("p_sign_flips",)),
         Column("Holm", ("p_sign_flips_holm",)),
         Column("smallest", ("smallest_p_sign_flips_holm",)),
+        Column("p dyadic", ("p_dyadic",)),
+        Column("Holm", ("p_dyadic_holm",)),
         Column(f"d_z [{percent}]", tuple(f"cohens_dz{part}" for part in parts)),
         Column("g_z", ("hedges_gz",)),
         Column("d", tuple(f"cohens_d{part}" for part in parts)),
@@ -238,7 +267,7 @@ def verdict_table(comparison: Comparison) -> Table:
         Column("p", ("p_wilcoxon",)),
         Column("Holm", ("p_wilcoxon_holm",)),
         Column("least", ("smallest_p_wilcoxon_holm",)),
-        Column("flips", ("p_sign_flips_holm",)),
+        Column("dyadic", ("p_dyadic_holm",)),
         Column("verdict", ("verdict",), numeric=False),
     )
     rows = []
@@ -262,7 +291,7 @@ def verdict_table(comparison: Comparison) -> Table:
                 p_value(row.wilcoxon.result.p),
                 p_value(row.wilcoxon.p_holm),
                 p_value(row.wilcoxon.smallest_p_holm),
-                p_value(row.sign_flips.p_holm),
+                p_value(row.dyadic.p_holm),
                 text_cell(row.verdict.replace("first ", "").replace("second ", "")),
             )
         )
@@ -273,8 +302,9 @@ def verdict_table(comparison: Comparison) -> Table:
         tuple(rows),
         (
             "p: Wilcoxon's signed-rank test, two-sided; Holm: corrected for all rows of the measure; least: "
-            "the smallest corrected p that so many differing cases could have given; flips: the sign-flip "
-            "test's corrected p. d_z = mean / standard deviation of the differences.",
+            "the smallest corrected p that so many differing cases could have given; dyadic: the corrected p "
+            "of Student's test that allows for shared subjects, which decides too where cases share any. d_z "
+            "= mean / standard deviation of the differences.",
             *_pairwise_notes(comparison, "all")[1:],
             *(f"Too few cases: {why}." for why in _whys(comparison)),
         ),
@@ -302,7 +332,9 @@ def _pairwise_cells(row: Pairwise, comparison: Comparison) -> tuple[Cell, ...]:
         p_value(flips.result.p),
         p_value(flips.p_holm),
         p_value(flips.smallest_p_holm),
-        interval(effects.cohens_dz),
+        p_value(row.dyadic.result.p),
+        p_value(row.dyadic.p_holm),
+        _size(effects.cohens_dz),
         number(effects.hedges_gz.estimate, signed=True),
         _estimate(effects.cohens_d),
         number(effects.hedges_g.estimate, signed=True),
@@ -314,6 +346,11 @@ def _pairwise_cells(row: Pairwise, comparison: Comparison) -> tuple[Cell, ...]:
 def _estimate(found: Interval) -> Cell:
     """The estimate alone; CSV gets its interval too."""
     return Cell(number(found.estimate, signed=True).text, (found.estimate, found.low, found.high))
+
+
+def _size(found: Interval) -> Cell:
+    """A standardised effect with its interval, marked where that hardly bounds it."""
+    return interval(found, mark=VAGUE_MARK if vague(found) else "")
 
 
 def verdict_words(row: Pairwise) -> str:
@@ -371,18 +408,29 @@ def _pairwise_title(kind: str) -> str:
 
 def _pairwise_notes(comparison: Comparison, kind: str) -> tuple[str, ...]:
     rows = [row for row in comparison.pairwise if row.scope.kind == kind]
-    notes = [
+    assumptions = [text[0].upper() + text[1:] + "." for text in dict.fromkeys(row.assumption for row in rows)]
+    if len(assumptions) > _MANY:
+        assumptions = [
+            "Wilcoxon and sign flips take cases for independent. Where cases share subjects their p are too "
+            "small (anticonservative); the dyadic test and the intervals allow for it. Each row's own "
+            "assumption is in the csv."
+        ]
+    return (
         "Difference: first minus second. Effect sizes are positive in favour of the first run. p: two-sided. "
         "Holm: corrected for all rows of the same measure here; smallest: the least corrected p that so many "
         "differing cases could have given.",
-        *dict.fromkeys(row.assumption[0].upper() + row.assumption[1:] + "." for row in rows),
-    ]
-    if len(notes) > 6:
-        notes[1:] = [
-            "Both tests take cases for independent. Where cases share subjects their p are too small "
-            "(anticonservative); the intervals allow for it. Each row's own assumption is in the csv."
-        ]
-    return tuple(notes)
+        *remarks(comparison.scores.measure(name) for name in dict.fromkeys(row.measure for row in rows)),
+        *assumptions,
+        *(
+            [f"{VAGUE_MARK}: an interval wider than {VAGUE:g}: too few to say how large the effect is."]
+            if any(vague(row.effects.cohens_dz) for row in rows)
+            else []
+        ),
+    )
+
+
+_MANY = 5
+"""More assumptions than this are said in one sentence."""
 
 
 # -- rankings, factors, what is missing -----------------------------------------------------------------

@@ -59,7 +59,7 @@ def test_the_terminal_says_who_is_best_by_how_much_and_how_sure(
     assert "18/0/0" in line
     assert line.endswith("better")
     assert "p are too small" in text
-    assert "elastix: 4_0000<--5_0000: Dice, TRE, HD95, NDV %: the field is missing" in text
+    assert "elastix: 4_0000<--5_0000: Dice, TRE, HD95 [voxels], NDV %: the field is missing" in text
 
 
 def test_files(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

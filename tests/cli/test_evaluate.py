@@ -91,6 +91,26 @@ def test_writes_everything(dataset: Path, capsys: pytest.CaptureFixture[str]) ->
     assert f"{metrics['aggregates']['DSC']['mean']:.4f}" in shown
 
 
+def test_json_is_strict_where_numbers_are_not_finite(dataset: Path) -> None:
+    """A vanished label makes HD95 infinite: null in the json, which has no word for it, inf in the csv."""
+    for path in (dataset.parent / "labelsVal").glob("*_0010_*"):
+        volume = nib.load(path)
+        labels = np.asarray(volume.dataobj).copy()
+        labels[labels == 3] = 0
+        labels.flat[0] = 3  # in a corner, where the field leads away from it
+        nib.save(nib.Nifti1Image(labels, volume.affine), path)
+    evaluate(dataset)
+
+    def refused(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    for name in ("metrics.json", "summary.json"):
+        json.loads((dataset.parent / "out" / name).read_text(), parse_constant=refused)
+    assert rows(dataset, "pairs.csv")[0]["HD95"] == "inf"
+    assert written(dataset, "metrics.json")["cases"]["0011_0000<--0010_0000"]["HD95"]["mean"] is None
+    assert written(dataset, "summary.json")["units"] == {"HD95": "voxels", "TRE_lm": "voxels"}
+
+
 def test_inverse_consistency_where_a_pair_exists_in_both_directions(dataset: Path) -> None:
     assert evaluate(dataset) == 0
     by_pair = {row["pair"]: row for row in rows(dataset, "pairs.csv")}
@@ -202,7 +222,7 @@ def test_robust_values_name_what_they_leave_out(dataset: Path, capsys: pytest.Ca
     assert float(row["TRE_lm_robust"]) == 0
     assert row["TRE_lm_affected"] == "1"
     measures = written(dataset, "summary.json")["measures"]["TRE_lm"]
-    assert math.isnan(measures["official"]["mean"])
+    assert measures["official"]["mean"] is None
     assert measures["robust_mean"] > 0
     assert measures["affected"] == {"0011_0000<--0010_0000": [1]}
     assert "the landmarks 1 vanished" in capsys.readouterr().out

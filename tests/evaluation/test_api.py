@@ -52,6 +52,26 @@ def test_everything_at_once(
     assert PairScores.from_json(found.to_json()) == found
 
 
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (1.0, 1.5, 3.0)])
+def test_distances_in_millimetres(
+    random_field: Callable[..., np.ndarray], labels: tuple[np.ndarray, np.ndarray], spacing: tuple[float, ...]
+) -> None:
+    """The official numbers stay in voxels and say so; beside them stand those of the header's voxel size."""
+    fixed, moving = labels
+    grid = Grid(SHAPE, np.diag([*spacing, 1.0]))
+    field = DisplacementField(random_field(SHAPE, 1.0), grid, grid)
+    blobs = {"fixed_landmarks": (fixed == 1).astype(int), "moving_landmarks": (moving == 1).astype(int)}
+    found = iterreg.evaluate(field, fixed, moving, labels=[1, 2], **blobs)
+    warped = field.warp_labels(Volume(moving, grid)).array
+    in_voxels, in_mm = (hd95(fixed, warped, [1, 2], moving=moving, spacing=s) for s in ((1, 1, 1), spacing))
+    assert found.scores["HD95"].official == pytest.approx(np.mean(list(in_voxels.values())))
+    assert found.extras["hd95_mm"] == pytest.approx(np.mean(list(in_mm.values())))
+    apart = [np.argwhere(volume == 1).mean(axis=0) for volume in (fixed, warped)]
+    assert found.scores["TRE_lm"].official == pytest.approx(np.linalg.norm(apart[0] - apart[1]))
+    assert found.extras["tre_mm"] == pytest.approx(np.linalg.norm((apart[0] - apart[1]) * spacing))
+    assert (found.scores["HD95"].unit, found.scores["TRE_lm"].unit) == ("voxels", "voxels")
+
+
 def test_labels_and_measures_may_be_chosen(labels: tuple[np.ndarray, np.ndarray]) -> None:
     fixed, moving = labels
     zero = np.zeros((*SHAPE, 3), np.float32)

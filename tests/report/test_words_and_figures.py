@@ -67,7 +67,7 @@ def test_says_who_is_best_by_how_much_and_how_sure(comparison: Make) -> None:
     gain = np.mean(GOOD) - np.mean(WORSE)
     assert f"Against worse: Dice {gain:.4f} higher" in said[0]
     assert "better in 10 of 10 pairs; p = 0.002 (Wilcoxon, Holm)" in said[0]
-    assert "HD95: good is best here too" in said[1]
+    assert "HD95 [voxels]: good is best here too" in said[1]
 
 
 def test_lower_is_better_is_said_rightly(comparison: Make) -> None:
@@ -76,8 +76,8 @@ def test_lower_is_better_is_said_rightly(comparison: Make) -> None:
     assert leader(found, measure) == "good"
     only = compare(found.scores, measures=["HD95"], resamples=200)
     lead, said = sentences(only)
-    assert lead.startswith("good has the best HD95")
-    assert "Against worse: HD95" in said[0]
+    assert lead.startswith("good has the best HD95 [voxels]")
+    assert "Against worse: HD95 [voxels]" in said[0]
     assert "lower" in said[0]
 
 
@@ -111,9 +111,59 @@ def test_identical_methods_are_equal(comparison: Make) -> None:
 def test_one_method_one_case(comparison: Make) -> None:
     found = comparison({"alone": [0.5]})
     lead, said = sentences(found)
-    assert lead == "alone is the only method here: Dice mean 0.5000 over 1 pair."
-    assert said == ["HD95: mean 4.5000."]
+    assert lead == "alone is the only method with a number of Dice: mean 0.5000 over 1 pair."
+    assert said == ["HD95 [voxels]: mean 4.5000."]
     assert all(drawn.encode("png") for drawn in draw_all(found))
+
+
+def test_all_that_share_the_best_mean_are_named(comparison: Make) -> None:
+    found = comparison({"one": GOOD, "two": GOOD, "three": GOOD, "worse": WORSE})
+    lead, said = sentences(found)
+    assert lead.startswith("one, two and three share the best Dice: mean 0.7220 over 10 pairs.")
+    assert "HD95 [voxels]: one, two and three share the best mean, 4.2780." in said
+
+
+def test_means_are_over_the_pairs_that_all_have(comparison: Make) -> None:
+    """The run that failed on the hardest pairs has the better mean over its own, and not over the others'."""
+    nan = float("nan")
+    hard = [0.2, 0.2, *GOOD[2:]]
+    lead, _ = sentences(comparison({"whole": hard, "lacking": [nan, nan, *[v - 0.01 for v in GOOD[2:]]]}))
+    assert lead.startswith("whole has the best Dice: mean 0.7250 over 8 pairs.")
+
+
+def table_of(found: Comparison, which: str) -> str:
+    from iterreg.report.tabulating import effects, overview
+
+    cases = {case: case for case in found.scores.cases["case"].unique()}
+    dice = found.scores.measure("DSC")
+    table = overview(found, _results(found), cases) if which == "overview" else effects(found, dice)
+    assert table is not None
+    return "\n".join([*(" | ".join(cell.text for cell in row) for row in table.rows), *table.notes])
+
+
+def _results(found: Comparison) -> list:
+    from iterreg.report.entries import Entry
+
+    from iterreg.report.results import Results
+
+    return [Results.of(Entry(run.name, run.path, None)) for run in found.scores.own_runs]
+
+
+def test_unequal_sets_are_marked_in_the_overview(comparison: Make) -> None:
+    nan = float("nan")
+    text = table_of(comparison({"whole": GOOD, "lacking": [nan, *GOOD[1:]]}), "overview")
+    assert "0.7244 ± 0.023 (0.7220 of 10)" in text
+    assert "(… of n): the mean over all n pairs of that method, of which others lack some." in text
+    assert "Dice: lacking has no finite number in 1 case (why)." in text
+
+
+def test_brackets_are_explained_where_there_are_some(comparison: Make) -> None:
+    few, many = (table_of(comparison(runs), "effects") for runs in (
+        {"good3": GOOD[:3], "worse3": WORSE[:3]}, {"good": GOOD, "worse": WORSE},
+    ))  # fmt: skip
+    assert "In brackets" not in few
+    assert "No interval: too few cases (3) for an interval." in few
+    assert "In brackets: intervals that allow for shared subjects." in many
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from iterreg.statistics.comparison import compare
 from iterreg.statistics.paired import cases_needed
 from iterreg.statistics.scores import Scope, load_scores
 
-FAST = {"resamples": 300, "rank_resamples": 20}
+FAST = {"resamples": 20}
 
 
 @pytest.fixture
@@ -207,13 +207,47 @@ def test_scopes_are_families_of_their_own(write_run) -> None:
     assert kinds["label"][0].effects.cohens_dz.known
 
 
-def test_same_seed_same_numbers(compared, rng: np.random.Generator) -> None:
+def test_intervals_and_verdicts_do_not_depend_on_a_seed(compared, rng: np.random.Generator) -> None:
     a, b = rng.uniform(0.5, 0.6, 10), rng.uniform(0.5, 0.6, 10)
     first = compared({"a": a, "b": b})
     again = compare(first.scores, **FAST)
     assert first.pairwise == again.pairwise
     assert repr(first.rankings) == repr(again.rankings)  # with NaN in them
-    assert first.pairwise != compare(first.scores, **FAST, seed=2).pairwise
+    other = compare(first.scores, **FAST, seed=2)
+    assert first.pairwise == other.pairwise
+    assert repr(first.rankings) != repr(other.rankings)
+
+
+def test_shared_subjects_are_corrected_for_the_family_too(compared) -> None:
+    """Four runs over every two of six subjects: Wilcoxon's corrected p would do, the dyadic one not."""
+    pairs = [(i, j) for i in range(6) for j in range(i)]
+    effects = np.array([0.9, 1.1, 0.2, 1.3, 0.35, 0.5]) / 100
+    base = {f"{i}<--{j}": {"DSC": 0.6 + 0.01 * i} for i, j in pairs}
+
+    def shifted(times: float) -> dict[str, dict[str, float]]:
+        gains = {f"{i}<--{j}": times * (effects[i] + effects[j]) for i, j in pairs}
+        return {case: {"DSC": row["DSC"] + gains[case]} for case, row in base.items()}
+
+    (alone,) = compared({"a": shifted(1), "b": base}).pairs("DSC")
+    assert alone.dyadic.p_holm == alone.dyadic.result.p < 0.05
+    assert alone.dyadic.result.method == "Student's t, 5.0 degrees of freedom"
+    assert alone.verdict == "first better"
+    together = compared({"a3": shifted(1), "b3": base, "c3": shifted(3), "d3": shifted(7)}).pairs("DSC")
+    assert all(one.wilcoxon.p_holm < 0.001 for one in together)
+    assert together[0].dyadic.result.p == pytest.approx(alone.dyadic.result.p)
+    assert together[0].dyadic.p_holm == pytest.approx(6 * alone.dyadic.result.p)
+    assert {one.verdict for one in together} == {"no difference shown"}
+    assert "by the dyadic test, which allows for shared subjects" in together[0].why
+
+
+def test_an_effect_that_is_hardly_bounded_is_told(compared, rng: np.random.Generator) -> None:
+    base = rng.uniform(0.6, 0.8, 6)
+    cases = {f"{i}<--{(i + 1) % 6}": {"DSC": value} for i, value in enumerate(base)}
+    better = {case: {"DSC": row["DSC"] + 0.1 + rng.normal(0, 0.001)} for case, row in cases.items()}
+    (one,) = compared({"a": better, "b": cases}).pairs("DSC")
+    size = one.effects.cohens_dz
+    assert size.high - size.low > 4
+    assert size.note == "too few to say how large it is"
 
 
 def test_published_means_stand_beside_and_are_not_tested(write_run) -> None:

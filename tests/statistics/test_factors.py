@@ -10,7 +10,7 @@ from iterreg.statistics.comparison import compare
 from iterreg.statistics.scores import load_scores
 
 LOSS = {"syn": 0.01, "lddmm": 0.012, "vfa": 0.08, "transmorph": 0.07}
-QUICK = {"measures": ["DSC"], "scopes": ["all"], "resamples": 500, "rank_resamples": 10}
+QUICK = {"measures": ["DSC"], "scopes": ["all"], "resamples": 10}
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from iterreg.statistics import tables
-from iterreg.statistics.bootstrap import Interval
 from iterreg.statistics.comparison import compare
+from iterreg.statistics.intervals import Interval
 from iterreg.statistics.scores import load_scores
 from iterreg.statistics.table_formats import (
     Column,
@@ -50,7 +50,7 @@ def comparison(write_run, rng: np.random.Generator):
         labels = {(case, label): row["DSC"] for case, row in cases.items() for label in (1, 2)}
         texts.append(f"{name}={write_run(name, cases, labels=labels)}")
     scores = load_scores([*texts, "published:lumir24-test"])
-    return compare(scores, factor="preprocessing", resamples=200, rank_resamples=20)
+    return compare(scores, factor="preprocessing", resamples=20)
 
 
 def read(text: str) -> list[dict[str, str]]:
@@ -63,6 +63,7 @@ def test_all_tables_are_written_in_all_forms(comparison, tmp_path: Path) -> None
     assert stems == {
         "means", "means_tasks", "means_labels", "pairwise", "pairwise_tasks", "pairwise_labels",
         "ranking_learn2reg_signed_rank", "ranking_learn2reg_rank_sum", "ranking_lumir24",
+        "ranking_lumir24-test_final",
         "factor_effects", "factor_interactions", "missing", "structures",
     }  # fmt: skip
     assert len(written) == 3 * len(stems)
@@ -104,7 +105,9 @@ def test_verdicts_put_the_better_first(comparison) -> None:
     found = read(to_csv(tables.verdict_table(comparison)))
     assert all(float(row["better_by"]) >= 0 for row in found)
     assert all(int(row["wins"]) >= int(row["losses"]) for row in found if row["verdict"] == "better")
-    (row,) = [row for row in found if row["measure"] == "HD95" and row["than"] == "good_one@cropped"][:1]
+    (row,) = [
+        row for row in found if row["measure"] == "HD95 [voxels]" and row["than"] == "good_one@cropped"
+    ][:1]
     assert row["run"] in ("good_one@plain", "b@plain", "b@cropped")
 
 
@@ -123,7 +126,7 @@ def test_missing_cases_are_listed(comparison) -> None:
 def nasty() -> Table:
     columns = (Column("run [95 %]", ("run",), numeric=False), Column("Dice ↑", ("dice", "low", "high")))
     rows = (
-        (text_cell(NASTY, bold=True), interval(Interval(-0.01, -0.02, 0.003, 0.95, "BCa"), mark="*")),
+        (text_cell(NASTY, bold=True), interval(Interval(-0.01, -0.02, 0.003), mark="*")),
         (text_cell("[x]"), interval(Interval(float("nan")))),
     )
     return Table("n_1", NASTY, columns, rows, (NASTY,))
@@ -177,3 +180,25 @@ def test_numbers(value: float, text: str) -> None:
 )
 def test_p_values(p: float, text: str) -> None:
     assert p_value(p).text == text
+
+
+@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+a", "-a", "@a", "\ta"])
+def test_a_name_is_no_formula_in_a_spreadsheet(name: str) -> None:
+    columns = (Column("run", ("run",), numeric=False), Column("Dice", ("dice",)))
+    table = Table("t", "t", columns, ((text_cell(name), number(-0.5)),))
+    assert read(to_csv(table)) == [{"run": f"'{name}", "dice": "-0.5"}]
+
+
+def test_an_effect_that_is_hardly_bounded_is_marked(write_run) -> None:
+    noise = [0.0, 0.001, -0.001, 0.0005, -0.0005, 0.0008]
+    base = {f"{i}<--{(i + 1) % 6}": 0.6 + 0.02 * i for i in range(6)}
+    runs = {
+        "a": {case: {"DSC": value + 0.1 + e} for (case, value), e in zip(base.items(), noise, strict=True)},
+        "b": {case: {"DSC": value} for case, value in base.items()},
+    }
+    comparison = compare(load_scores([f"{n}={write_run(n, v)}" for n, v in runs.items()]), resamples=20)
+    table = tables.pairwise_table(comparison)
+    (cell,) = [cell for cell in table.rows[0] if cell.mark == "°"]
+    assert float(cell.values[0]) == pytest.approx(comparison.pairs("DSC")[0].effects.cohens_dz.estimate)
+    assert "°: an interval wider than 4: too few to say how large the effect is." in table.notes
+    assert r"\textsuperscript{$^{\circ}$}" in to_latex(table)

@@ -55,7 +55,7 @@ def forest(comparison: Comparison, measure: Measure) -> Drawn | None:
     return Drawn(
         f"effects-{measure.kind}",
         f"Effect sizes, {measure.title}",
-        "Dots with bootstrap intervals over subjects; filled where the verdict is that one is better. "
+        "Dots with intervals that allow for shared subjects; filled where the verdict is that one is better. "
         f"Positive favours the first method.{more}",
         "; ".join(f"{_label(one)}: {one.effects.hedges_gz.estimate:.2g}, {one.verdict}" for one in rows),
         figure,
