@@ -153,27 +153,28 @@ class Transform:
         InputError
             If the file is missing, damaged or something else.
         """
-        try:
-            with regular(path), np.load(path, allow_pickle=False) as content:
-                momentum, about = content["momentum"], json.loads(str(content["about"]))
-            if about["format"] != _FORMAT:
-                raise ValueError(f"format {about['format']}")
-            ((name, values),) = about["kernel"].items()
-            kernel = _kernel(name, values)
-            lattice = Lattice(**{key: tuple(value) for key, value in about["lattice"].items()})
-            grids = [Grid(tuple(about[side]["shape"]), about[side]["affine"]) for side in ("fixed", "moving")]
-            if momentum.shape != (3, *lattice.shape):
-                raise ValueError(f"momentum of shape {momentum.shape}")
-        except InputError:
-            raise
-        except (
-            EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
-            zipfile.BadZipFile, zlib.error, TokenError,  # of numpy's header
-        ) as error:  # fmt: skip
-            raise InputError(
-                f"{path}: is not a geodesic that iterreg saved ({type(error).__name__}: {error}); give the "
-                ".npz that a run with save_momentum wrote"
-            ) from error
+        with regular(path):
+            try:
+                with np.load(path, allow_pickle=False) as content:
+                    momentum, about = content["momentum"], json.loads(str(content["about"]))
+                if about["format"] != _FORMAT:
+                    raise ValueError(f"format {about['format']}")
+                ((name, values),) = about["kernel"].items()
+                kernel = _kernel(name, values)
+                lattice = Lattice(**{key: tuple(value) for key, value in about["lattice"].items()})
+                grids = [
+                    Grid(tuple(about[side]["shape"]), about[side]["affine"]) for side in ("fixed", "moving")
+                ]
+                if momentum.shape != (3, *lattice.shape):
+                    raise ValueError(f"momentum of shape {momentum.shape}")
+            except (
+                EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+                zipfile.BadZipFile, zlib.error, TokenError,  # of numpy's header
+            ) as error:  # fmt: skip
+                raise InputError(
+                    f"{path}: is not a geodesic that iterreg saved ({type(error).__name__}: {error}); "
+                    "give the .npz that a run with save_momentum wrote"
+                ) from error
         return cls(
             momentum, lattice, kernel, about["symmetric"], about["time_steps"], grids[0], grids[1], threads
         )
