@@ -76,7 +76,7 @@ DESIGNS: Mapping[str, Pairs] = {
     "ring of 12": ring(12),
     "every two of 6": every_two(6),
     "every two of 10": every_two(10),
-    "14 random pairs of 10": some_of(10, 14),
+    "14 random pairs of 9": some_of(10, 14),
     "6 pairs of 12, none shared": [(2 * i, 2 * i + 1) for i in range(6)],
 }
 """What small studies compare over."""

@@ -73,7 +73,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--alpha", type=float, default=0.05, help="level of the tests (default: 0.05)")
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument(
-        "--resamples", type=int, default=500, metavar="N",
+        "--resamples", type=int, default=300, metavar="N",
         help="of the subjects, over which rankings are repeated (default: %(default)s); intervals need none",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all random draws (default: 1)")

@@ -75,6 +75,7 @@ def table(records: Sequence[PairRecord], protocol: Protocol) -> str:
     """What the terminal shows: one line per pair, then the means."""
     names = list(dict.fromkeys(m.name for record in records for m in record.measures))
     titles = {"Non-diffeomorphic Volumes": "NDV %"}
+    titles |= {name: f"{name} [{unit}]" for name, unit in _units(records).items()}
     lines = [["pair", "task", *(titles.get(name, name) for name in names)]]
     if len({record.pair.task for record in records}) == 1:
         lines = [["pair", *lines[0][2:]]]
@@ -158,13 +159,7 @@ def _summary(records: Sequence[PairRecord], rules: Rules, dataset: Dataset) -> d
         "pairs": len(records),
         "scored": sum(record.scores is not None for record in records),
         "measures": {name: _aggregate(one) for name, one in found.items()},
-        "units": {
-            name: score.unit
-            for record in records
-            if record.scores is not None
-            for name, score in record.scores.scores.items()
-            if score.unit
-        },
+        "units": _units(records),
         "dice30": dice30_of(records),
         "not_scored": {r.pair.case: r.reason for r in records if r.scores is None},
         "incomplete": {
@@ -174,6 +169,17 @@ def _summary(records: Sequence[PairRecord], rules: Rules, dataset: Dataset) -> d
         },
         "notes": {r.pair.case: r.note for r in records if r.scores is not None and r.note},
         "doubts": {r.pair.case: r.doubt for r in records if r.scores is not None and r.doubt},
+    }
+
+
+def _units(records: Sequence[PairRecord]) -> dict[str, str]:
+    """Measure -> ``"voxels"`` or ``"mm"``, of those that have a unit."""
+    return {
+        name: score.unit
+        for record in records
+        if record.scores is not None
+        for name, score in record.scores.scores.items()
+        if score.unit
     }
 
 

@@ -25,7 +25,7 @@ __all__ = ["RESAMPLES", "SCOPE_KINDS", "Comparison", "Summary", "compare"]
 
 Values = NDArray[np.float64]
 
-RESAMPLES = 500
+RESAMPLES = 300
 """So many resamples of the subjects tell how stable a ranking is, unless asked otherwise."""
 
 SCOPE_KINDS: tuple[ScopeKind, ...] = ("all", "task", "contrast", "group", "label")
