@@ -67,14 +67,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as indented JSON atomically, keys in their own order.
-
-    It is UTF-8 whatever file names are in it: what cannot be encoded is escaped, and comes back as it was.
-    """
-    text = json.dumps(value, indent=1, ensure_ascii=False)
-    if not text.isascii() and any("\ud800" <= one <= "\udfff" for one in text):
-        text = json.dumps(value, indent=1)
-    write_bytes(path, (text + "\n").encode())
+    """Write a value as indented JSON atomically, keys in their own order."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def _flush(path: Path) -> None:

@@ -153,7 +153,7 @@ class JobFolder:
         """
         for number, path in enumerate((self.status, self.sidecar, *self.outputs.values())):
             if path.exists() or path.is_symlink():
-                path.rename(self.unfinished / f"old-{number}")
+                path.replace(self.unfinished / f"old-{number}")
         self.extend()
 
     def extend(self) -> None:
