@@ -32,8 +32,13 @@ class FileDigests:
         """Take over digests that `save` wrote; an unreadable file is as good as none."""
         try:
             known = read_json(path)
+            taken = {
+                (name, size, time): value
+                for name, size, time, value in known
+                if (type(name), type(size), type(time), type(value)) == (str, int, int, str)
+            }
             with self._lock:
-                self._known |= {(name, size, time): value for name, size, time, value in known}
+                self._known |= taken
         except (InputError, ValueError, TypeError):
             return
 
