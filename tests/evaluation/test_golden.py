@@ -29,7 +29,7 @@ def assert_equal(found: Any, expected: Any, where: str = "") -> int:
             assert_equal(*pair, f"{where}[{i}]") for i, pair in enumerate(zip(found, expected, strict=True))
         )
     if isinstance(expected, float) and not math.isfinite(expected):
-        assert str(found) == str(expected), where
+        assert found is None, f"{where}: strict json has null where the evaluator writes {expected}"
     else:
         assert found == pytest.approx(expected, rel=0, abs=1e-6), where
     return 1
@@ -49,8 +49,8 @@ def test_brains(tmp_path: Path, cases: ModuleType, golden: Golden, protocol: str
     found = evaluated(tmp_path / "fields", config, tmp_path / "out", "--protocol", protocol)
     assert_equal(found["cases"], golden(f"brains_{protocol}")["cases"])
     values = [case["HD95"]["mean"] for case in found["cases"].values()]
-    assert any(math.isinf(value) for value in values), "the case must hold what it means to test"
-    assert any(math.isnan(case["TRE_lm"]["mean"]) for case in found["cases"].values())
+    assert any(value is None for value in values), "the case must hold what it means to test"
+    assert any(case["TRE_lm"]["mean"] is None for case in found["cases"].values())
 
 
 def test_lungs(tmp_path: Path, cases: ModuleType, golden: Golden) -> None:
