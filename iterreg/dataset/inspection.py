@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.dataset.findings import Finding, Severity
-from iterreg.dataset.suitability import Foreground
+from iterreg.dataset.suitability import Foreground, is_sheared
 from iterreg.errors import InputError
 from iterreg.headers import SAME_GRID, judge_header
 from iterreg.nifti_files import UNREADABLE, kind_of, open_header, open_whole
@@ -152,6 +152,8 @@ def _grid(path: Path, image: Any, report: _Report) -> Grid | None:
         report("bad affine", f"places its voxels nowhere ({error})", "correct its sform or qform")
         return None
     for remark in judge_header(path, grid):
+        if remark.kind == "sheared axes" and is_sheared(grid):
+            continue  # an error of the image, which engines refuse
         report(remark.kind, remark.what, remark.do, remark.severity)
     return grid
 

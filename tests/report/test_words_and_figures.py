@@ -14,7 +14,9 @@ from PIL import Image
 from iterreg.errors import InputError
 from iterreg.report.figures import draw_all, write_all
 from iterreg.report.figures.style import colours, markers, shortened
+from iterreg.report.results import Results
 from iterreg.report.words import leader, number, p_value, sentences
+from iterreg.runs import MethodResults
 from iterreg.statistics.comparison import Comparison, compare
 from iterreg.statistics.scores import load_scores
 
@@ -142,11 +144,7 @@ def table_of(found: Comparison, which: str) -> str:
 
 
 def _results(found: Comparison) -> list:
-    from iterreg.report.entries import Entry
-
-    from iterreg.report.results import Results
-
-    return [Results.of(Entry(run.name, run.path, None)) for run in found.scores.own_runs]
+    return [Results.of(MethodResults(run.name, run.path)) for run in found.scores.own_runs]
 
 
 def test_unequal_sets_are_marked_in_the_overview(comparison: Make) -> None:
