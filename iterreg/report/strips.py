@@ -1,4 +1,4 @@
-"""How planes are laid out in one drawing, in millimetres: rows of three, letters, ticks, scale, colour bars."""
+"""How planes are laid out in one drawing, in millimetres: rows of three, letters, ticks, scale, colours."""
 
 from __future__ import annotations
 
