@@ -164,10 +164,9 @@ def test_the_runs_own_files_on_a_disk_that_fills_up(make_lab: Callable[..., Any]
     assert lab.run().returncode == 0
     lab.field("s01").unlink()
     (small_disk / "ballast").write_bytes(b"")
-    with (small_disk / "ballast").open("r+b") as stream, suppress(OSError):
+    with suppress(OSError), (small_disk / "ballast").open("r+b", buffering=0) as stream:
         while True:
             stream.write(bytes(4096))
-            stream.flush()
     ended = lab.run()
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "No space left on device" in ended.stderr
