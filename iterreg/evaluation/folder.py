@@ -152,17 +152,11 @@ def evaluate_folder(
     protocol, storage = rules.protocol, rules.storage
     shorts = Counter(pair.short_name for pair in dataset.pairs)
     # The short name that several pairs of the data set share means this one when it alone is scored.
-    found = [
-        find_field(
-            method.fields,
-            pair,
-            protocol,
-            also=[pair.short_name] if shorts[pair.short_name] == 1 else [],
-            storage=storage,
-        )
-        for pair in dataset.pairs
-    ]
-    if method.run is None and not any(one.path for one in found):
+    look = partial(find_field, method.fields, protocol=protocol, storage=storage)
+    found = [look(pair, also=[pair.short_name] * (shorts[pair.short_name] == 1)) for pair in dataset.pairs]
+    # Files by a name that several pairs share are the challenge's: what is wrong with them is said by pair.
+    named = any(look(pair, also=[pair.short_name]).path for pair in dataset.pairs)
+    if method.run is None and not named:
         raise InputError(nothing_usable(method.fields, dataset, found[0].note))
     cases = out / "cases"
     try:

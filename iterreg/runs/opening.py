@@ -209,7 +209,8 @@ def open_results(path: str | Path, *, in_folders: bool = False) -> OpenedResults
     Parameters
     ----------
     in_folders
-        Whether fields may lie in folders of their own; then a folder that is nothing else holds fields.
+        Whether fields may lie in folders of their own; then a folder that is nothing else holds fields. One
+        that was scored before does anyway.
 
     Raises
     ------
@@ -237,7 +238,7 @@ def open_results(path: str | Path, *, in_folders: bool = False) -> OpenedResults
     below = sorted(path.glob("*/scores/pairs.csv")) or sorted(path.glob("*/pairs.csv"))
     if below:
         return OpenedResults(path, "scores", tuple(_evaluated(file.parent) for file in below))
-    if in_folders:
+    if in_folders or (scores_beside(path) / "pairs.csv").is_file():
         return OpenedResults(path, "fields", (MethodResults(_name_of(path), scores_beside(path), path),))
     names = sorted(one.name for one in path.iterdir())
     there = f"it holds {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" if names else "it is empty"
