@@ -25,11 +25,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from iterreg.cli import container
 from iterreg.cli.main import COMMANDS, build_parser
-from iterreg.dataset import demo
-from iterreg.io.challenge import read_field
+from iterreg.dataset import demo, open_dataset
+from iterreg.io import icon, torch_grid
+from iterreg.io.challenge import read_field, write_field
 from iterreg.io.itk import write_warp
 from iterreg.methods import presets
 from iterreg.methods.registry import available
@@ -45,6 +47,7 @@ SLOW = {
     "README.md",
     "benchmarks/README.md",
     "docs/evaluation.md",
+    "docs/networks.md",
     "docs/report.md",
     "docs/statistics.md",
     "docs/submission.md",
@@ -416,6 +419,26 @@ def a_demo_with_fields(people: Path, sandbox: Path) -> None:
     shutil.copytree(people / "truth", sandbox / "vfa_fields")
 
 
+def network_outputs(people: Path, sandbox: Path) -> None:
+    """DEMO, and the true fields of its pairs as networks and tools would have written them."""
+    shutil.copytree(people, sandbox / "DEMO")
+    for pair in open_dataset(people / "DEMO_dataset.json").pairs:
+        fixed, moving = pair.fixed.subject, pair.moving.subject
+        grids = read_grid(pair.fixed.path), read_grid(pair.moving.path)
+        field = read_field(people / "truth" / f"disp_{pair.name}.nii.gz", *grids)
+        for folder in ("voxelmorph", "transmorph", "icon", "grids", f"ants/{fixed}"):
+            (sandbox / folder).mkdir(parents=True, exist_ok=True)
+        planes = np.moveaxis(field.vectors, -1, 0)
+        np.savez_compressed(sandbox / "voxelmorph" / f"{fixed}_{moving}.npz", arr_0=planes)
+        write_field(sandbox / "transmorph" / f"flow_{moving}_to_{fixed}.nii.gz", field)
+        icon.write(sandbox / "icon" / f"{fixed}_{moving}_phi.npy", field)
+        images = (scan.path.name.removesuffix(".nii.gz") for scan in (pair.fixed, pair.moving))
+        torch_grid.write(sandbox / "grids" / f"{'_'.join(images)}.npy", field)
+        write_warp(sandbox / "ants" / fixed / f"{moving}_1Warp.nii.gz", field)
+        affine = sandbox / "ants" / fixed / f"{moving}_0GenericAffine.mat"
+        SimpleITK.WriteTransform(SimpleITK.AffineTransform(3), str(affine))
+
+
 def evaluated_runs(people: Path, sandbox: Path) -> None:
     """Scores as `iterreg evaluate` leaves them: seven subjects, two tasks, labels, two preprocessings."""
     generator = np.random.default_rng(7)
@@ -450,6 +473,7 @@ def write_scores(folder: Path, dice: float, generator: np.random.Generator) -> N
 
 GIVEN: Mapping[str, tuple[Provider, ...]] = {
     "docs/evaluation.md": (a_demo_with_fields,),
+    "docs/networks.md": (network_outputs,),
     "docs/report.md": (a_demo_with_fields,),
     "docs/statistics.md": (evaluated_runs,),
     "docs/lddmm.md": (two_images,),

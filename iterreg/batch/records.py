@@ -16,7 +16,7 @@ from iterreg.errors import InputError
 from iterreg.jobs.atomic import write_bytes, write_text
 from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome, Report
-from iterreg.jobs.resources import available_cores
+from iterreg.jobs.resources import available_cores, cpu_model
 from iterreg.methods.presets import kept_names
 from iterreg.runs import JobStatus, RunFolder, RunRecord, Sidecar
 from iterreg.runs.content import Content, read_content
@@ -183,6 +183,7 @@ def _machine() -> dict[str, str | int]:
     """What the sidecars record about the host."""
     return {
         "host": platform.node(),
+        "cpu": cpu_model(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "cores": available_cores(),

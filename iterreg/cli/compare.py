@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers, path_argument
 from iterreg.cli.label_options import add_label_options, label_choice
+from iterreg.cli.storage_options import add_storage_options
 
 if TYPE_CHECKING:
+    from iterreg.runs import MethodResults
     from iterreg.statistics.comparison import Comparison
     from iterreg.statistics.scores import ScopeKind
 
@@ -33,7 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "each method.",
         epilog="SCORES is a folder of iterreg evaluate, an arm's or a run's folder, a pairs.csv, a "
         "challenge's metrics json, or published:lumir24-validation or published:lumir24-test. What a run "
-        "has not scored yet is scored first. "
+        "has not scored yet is scored first, and so are folders of anyone's fields beside a run. "
         "Exit code: 0 compared, 1 the request cannot be carried out.",
     )
     parser.add_argument(
@@ -56,6 +59,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--by", action="append", metavar="SCOPE[,SCOPE]",
         help=f"look also at these by themselves: {', '.join(SCOPES)}, or none (default: all of them)",
     )  # fmt: skip
+    add_storage_options(parser, named=True)
     add_label_options(parser)
     parser.add_argument(
         "--robust", action="store_true",
@@ -105,8 +109,8 @@ def run(args: argparse.Namespace) -> int:
     classes = {
         name: members.split(",") for name, members in (_assigned(t, "--class") for t in args.classes or [])
     }
-    _score(args.scores)
-    scores = load_scores(args.scores, robust=args.robust, better=better, **label_choice(args))
+    texts = _score(args)
+    scores = load_scores(texts, robust=args.robust, better=better, **label_choice(args))
     comparison = compare(
         scores,
         measures=listed(args.measure),
@@ -126,23 +130,46 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _score(texts: Sequence[str]) -> None:
-    """Score what is not scored yet of runs, or has changed since, and say what is not as it seems."""
+def _score(args: argparse.Namespace) -> list[str]:
+    """Score what is not scored yet or has changed since, of runs and of anyone's fields beside a run.
+
+    Returns
+    -------
+    Where the scores are, as the user named them.
+    """
     from iterreg.cli.evaluate import refresh
+    from iterreg.cli.storage_options import storages
     from iterreg.runs.opening import dataset_of, named, open_results
     from iterreg.statistics.sources import PUBLISHED
 
-    for text in texts:
+    texts: list[str] = []
+    notes: list[str] = []
+    runs: list[MethodResults] = []
+    foreign: list[MethodResults] = []
+    for text in args.scores:
         if PUBLISHED in text:
+            texts.append(text)
             continue
-        opened = open_results(named(text)[1])
+        name, path = named(text)
+        opened = open_results(path, in_folders=bool(args.storage_pattern))
+        notes += opened.notes
+        if opened.kind == "fields":
+            foreign += [replace(one, name=name or one.name) for one in opened.methods]
+            texts.append((f"{name}=" if name else "") + str(foreign[-1].scores))
+            continue
+        texts.append(text)
         begun = [one for one in opened.methods if one.run is not None and one.arm and one.arm.is_begun]
         dataset = dataset_of(begun)
-        notes = list(opened.notes)
         if dataset is not None and opened.kind in ("run", "arm"):
             notes += refresh(begun, dataset, whole=dataset)[1]
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
+        runs += begun
+    stored = storages(args, foreign)
+    dataset = dataset_of(runs) if foreign else None
+    if dataset is not None:
+        notes += refresh(foreign, dataset, whole=dataset, stored=stored)[1]
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return texts
 
 
 # -- arguments ------------------------------------------------------------------------------------------

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iterreg.cli.commands import path_argument
 from iterreg.cli.dataset_options import add_reading_arguments
+from iterreg.cli.storage_options import add_storage_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from iterreg.dataset import Dataset
     from iterreg.evaluation.folder import PairRecord
     from iterreg.evaluation.protocols.config import EvaluationConfig
     from iterreg.evaluation.rules import Rules
+    from iterreg.evaluation.storage import Storage
     from iterreg.runs import MethodResults
 
 __all__ = ["add_parser", "refresh", "run", "score"]
@@ -29,8 +32,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="score a run, or a folder of fields, exactly as the challenge does",
-        description="Scores the displacement fields (disp_FIX_MOV.nii.gz or .npz, of iterreg or of any other "
-        "method) of a data set's pairs, with the official evaluators' numbers and robust ones beside them.",
+        description="Scores the displacement fields (disp_FIX_MOV.nii.gz or .npz, or with --from and "
+        "--pattern whatever a network or a tool has written) of a data set's pairs, with the official "
+        "evaluators' numbers and robust ones beside them.",
         epilog="Exit code: 0 all scored, 1 the request cannot be carried out, 2 some pairs were not scored.",
     )
     parser.add_argument(
@@ -43,6 +47,7 @@ def add_parser(subparsers: Any) -> None:
         "BIDS or not (default: the pairs that the run was asked for)",
     )  # fmt: skip
     add_reading_arguments(parser)
+    add_storage_options(parser, named=False)
     parser.add_argument(
         "--protocol", choices=PROTOCOL_NAMES,
         help="default: learn2reg for a Learn2Reg evaluation config, lumir24 for LUMIR24's, else lumir25",
@@ -83,13 +88,15 @@ def run(args: argparse.Namespace) -> int:
         If the data set, a config or the folder of fields cannot be used.
     """
     from iterreg.cli.dataset_options import listed
+    from iterreg.cli.storage_options import storages
     from iterreg.errors import InputError
     from iterreg.evaluation.records import table, with_scored
     from iterreg.evaluation.rules import choose_rules
+    from iterreg.evaluation.storage import Storage
     from iterreg.runs import open_results
     from iterreg.runs.opening import dataset_of, with_fields
 
-    opened = open_results(args.fields)
+    opened = open_results(args.fields, in_folders=bool(args.storage_pattern))
     for note in opened.notes:
         print(f"note: {note}", file=sys.stderr)
     methods, notes = with_fields(opened)
@@ -109,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         whole = found
     dataset = whole.select(tasks=listed(args.task), pairs=listed(args.pairs))
     configs = _configs(args)
+    stored = storages(args, methods)
     all_scored = True
     for number, method in enumerate(methods):
         out = args.out or method.scores
@@ -119,10 +127,11 @@ def run(args: argparse.Namespace) -> int:
             protocol=args.protocol,
             configs=configs,
             with_extras=not args.official_only,
+            storage=stored.get(method.name, Storage()),
         )
         records = score(method, dataset, rules, whole=whole, out=out, cores=args.cores)
         print(table(records, rules.protocol))
-        _explain(records)
+        _explain(records, rules)
         print(f"\n{out}: metrics.json (the challenge's schema), pairs.csv, labels.csv, summary.json")
         all_scored &= not any(record.scores is None or record.scores.problems for record in records)
     return 0 if all_scored else 2
@@ -210,6 +219,7 @@ def refresh(
     whole: Dataset,
     chosen: bool = False,
     protocol: str | None = None,
+    stored: Mapping[str, Storage] | None = None,
     cores: int = 0,
 ) -> tuple[list[str], list[str]]:
     """Make sure that the scores on disk are those of the fields on disk, by the rules they were made by.
@@ -223,6 +233,9 @@ def refresh(
         as they are, and a sentence says so.
     protocol
         For what is not scored yet, and for scores by another one.
+    stored
+        Name of a method -> how its fields are stored, where that is said anew; else as it was said when they
+        were scored before.
 
     Returns
     -------
@@ -237,7 +250,7 @@ def refresh(
     from iterreg.errors import InputError
     from iterreg.evaluation.folder import doubts
     from iterreg.evaluation.records import with_scored
-    from iterreg.evaluation.rules import choose_rules, recorded_rules, source_of
+    from iterreg.evaluation.rules import choose_rules, recorded_rules, source_of, storage_of
 
     new: list[str] = []
     notes: list[str] = []
@@ -257,16 +270,37 @@ def refresh(
         together = with_scored(dataset, whole, method.scores)
         rules = recorded_rules(method.scores, together)
         if rules is None or protocol not in (None, rules.protocol.name):
-            rules = choose_rules(together, protocol=protocol)
+            rules = choose_rules(together, protocol=protocol, storage=storage_of(method.scores))
+        if stored and method.name in stored:
+            rules = replace(rules, storage=stored[method.name])
 
         def tell(_: int, name: str = method.name) -> None:
             new.append(name)
             print(f"{name}: not scored yet, or changed since; evaluating", file=sys.stderr)
 
-        records = score(method, dataset, rules, whole=whole, cores=cores, on_work=tell)
+        try:
+            records = score(method, dataset, rules, whole=whole, cores=cores, on_work=tell)
+        except InputError as error:
+            if method.run is not None or len(methods) == 1:
+                raise
+            notes.append(f"{method.name}: {error}.")  # the others are not to suffer for it
+            continue
+        notes += [f"{method.name}: {said}." for said in foreign_formats(records, rules)]
         notes += [f"{method.name}: {record.doubt}." for record in records if record.doubt]
         notes += [f"{method.name}: {said}." for p in dataset.pairs if (said := method.other_version(p.name))]
     return new, notes
+
+
+def foreign_formats(records: Sequence[PairRecord], rules: Rules) -> list[str]:
+    """One line for each format that fields were read as where the evaluator would take them for voxels."""
+    from collections import Counter
+
+    from iterreg.words import count
+
+    official = [] if rules.storage else ["challenge", "npz"]
+    why = "as --from says" if rules.storage.format else "which their names, headers and numbers make certain"
+    found = Counter(one.format for one in records if one.format not in ("", *official))
+    return [f"{count(number, 'field')} read as {name}, {why}" for name, number in sorted(found.items())]
 
 
 def _open(args: argparse.Namespace) -> Dataset:
@@ -296,8 +330,10 @@ def _headline(dataset: Dataset, rules: Rules) -> str:
     return f"{dataset.name}: {len(dataset.pairs)} pairs by the protocol {rules.protocol.name} ({by})"
 
 
-def _explain(records: Sequence[PairRecord]) -> None:
+def _explain(records: Sequence[PairRecord], rules: Rules) -> None:
     """Say by name what the table cannot show."""
+    for said in foreign_formats(records, rules):
+        print(said)
     for record in records:
         case = record.pair.name
         if record.scores is None:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from iterreg.cli.commands import Subparsers, path_argument
 from iterreg.cli.dataset_options import add_reading_arguments
 from iterreg.cli.label_options import add_label_options, label_choice
+from iterreg.cli.storage_options import add_storage_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from iterreg.dataset import Dataset
+    from iterreg.evaluation.storage import Storage
     from iterreg.report.gallery import PairSection
     from iterreg.report.results import Results
     from iterreg.runs import MethodResults
@@ -79,6 +81,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="slices of each pair in every picture: 3 are one axial, one coronal, one sagittal (default)",
     )  # fmt: skip
     parser.add_argument("--cores", type=int, default=0, help="for the evaluation (default: all)")
+    add_storage_options(parser, named=True)
     add_label_options(parser)
 
 
@@ -91,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
         If a run or the data set cannot be used, or the file cannot be written.
     """
     from iterreg.cli.dataset_options import listed, reading_of
+    from iterreg.cli.storage_options import storages
     from iterreg.dataset import open_dataset
     from iterreg.errors import InputError
     from iterreg.runs.opening import dataset_of, open_named
@@ -100,7 +104,9 @@ def run(args: argparse.Namespace) -> int:
     if args.out.is_dir():
         raise InputError(f"{args.out}: is a folder; name a file with --out")
     published = [text for text in args.runs if "published:" in text]
-    entries, notes = open_named([text for text in args.runs if text not in published])
+    entries, notes = open_named(
+        [text for text in args.runs if text not in published], in_folders=bool(args.storage_pattern)
+    )
     if args.dataset:
         whole: Dataset | None = open_dataset(args.dataset, **reading_of(args))
     else:
@@ -114,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
         published=published,
         notes=notes,
         protocol=args.protocol,
+        stored=storages(args, entries),
         cores=args.cores,
         figures=args.figures,
         megabytes=args.megabytes,
@@ -133,6 +140,7 @@ def make_report(
     published: Sequence[str] = (),
     notes: Sequence[str] = (),
     protocol: str | None = None,
+    stored: Mapping[str, Storage] | None = None,
     cores: int = 0,
     figures: Path | None = None,
     megabytes: float = MEGABYTES,
@@ -151,6 +159,8 @@ def make_report(
         Whether it was named by the user, and not found by the runs.
     published
         Tables of published means, for reference rows.
+    stored
+        Name of an entry -> how its fields are stored, where that is said anew.
     slices
         Of each pair in every picture: an odd multiple of three.
     labels
@@ -170,7 +180,7 @@ def make_report(
     if dataset is None:
         said.append("No data set is known, so there are no pictures; name it with --dataset.")
     evaluated, doubts = _evaluate(
-        entries, dataset, whole or dataset, chosen=chosen, protocol=protocol, cores=cores
+        entries, dataset, whole or dataset, chosen=chosen, protocol=protocol, stored=stored, cores=cores
     )
     said += doubts
     results = [Results.of(entry) for entry in entries]
@@ -208,6 +218,7 @@ def _evaluate(
     *,
     chosen: bool,
     protocol: str | None,
+    stored: Mapping[str, Storage] | None,
     cores: int,
 ) -> tuple[str, list[str]]:
     """Score what is not scored yet; what to say about it, and about doubtful fields."""
@@ -222,7 +233,9 @@ def _evaluate(
             if not (entry.scores / "pairs.csv").is_file():
                 raise InputError(f"{entry.scores}: holds no scores; name the data set with --dataset")
     else:
-        new, doubts = refresh(entries, dataset, whole=whole, chosen=chosen, protocol=protocol, cores=cores)
+        new, doubts = refresh(
+            entries, dataset, whole=whole, chosen=chosen, protocol=protocol, stored=stored, cores=cores
+        )
     protocols = sorted({found for entry in entries if (found := protocol_of(entry.scores))})
     by = f"Scored by the protocol {', '.join(protocols)}." if protocols else ""
     return (f"{by} Evaluated for this report: {', '.join(new)}." if new else by), doubts

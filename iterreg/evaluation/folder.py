@@ -15,6 +15,7 @@ from iterreg import __version__
 from iterreg.dataset.base import Dataset, Pair
 from iterreg.errors import InputError
 from iterreg.evaluation import work
+from iterreg.evaluation.contents import nothing_usable
 from iterreg.evaluation.fields import FoundField, find_field, find_reverse
 from iterreg.evaluation.material import companions
 from iterreg.evaluation.protocols import Measure
@@ -61,6 +62,10 @@ class PairRecord:
         What the user should know of a scored field, for example that its name is not the official one.
     doubt
         Why the field is not the one that its run or its sidecar describes; empty when nothing says so.
+    format
+        The name of the format it was read as; empty when it was not read.
+    files
+        The names of all its files within the folder.
     """
 
     pair: Pair
@@ -70,6 +75,21 @@ class PairRecord:
     reason: str = ""
     note: str = ""
     doubt: str = ""
+    format: str = ""
+    files: str = ""
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What the record of a pair says."""
+
+    scores: PairScores
+    format: str = ""
+    said: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> _Done:
+        return cls(PairScores.from_json(data), str(data.get("format", "")), tuple(data.get("said", ())))
 
 
 @dataclass(frozen=True)
@@ -83,7 +103,7 @@ class _Job:
     reason: str = ""
     note: str = ""
     doubt: str = ""
-    kept: PairScores | None = None
+    kept: _Done | None = None
 
 
 def evaluate_folder(
@@ -120,13 +140,24 @@ def evaluate_folder(
     Raises
     ------
     InputError
-        If the folder of fields does not exist or records cannot be written.
+        If the folder of fields does not exist, it is nobody's run and holds no field of any pair, or records
+        cannot be written.
     """
     if method.fields is None or not (method.fields.is_dir() or method.run is not None):
         raise InputError(
             f"{method.fields or method.scores}: there is no such folder; "
             "give the folder that holds the disp_… files"
         )
+    rules.storage.check(dataset)
+    protocol, storage = rules.protocol, rules.storage
+    shorts = Counter(pair.short_name for pair in dataset.pairs)
+    # The short name that several pairs of the data set share means this one when it alone is scored.
+    look = partial(find_field, method.fields, protocol=protocol, storage=storage)
+    found = [look(pair, also=[pair.short_name] * (shorts[pair.short_name] == 1)) for pair in dataset.pairs]
+    # Files by a name that several pairs share are the challenge's: what is wrong with them is said by pair.
+    named = any(look(pair, also=[pair.short_name]).path for pair in dataset.pairs)
+    if method.run is None and not named:
+        raise InputError(nothing_usable(method.fields, dataset, found[0].note))
     cases = out / "cases"
     try:
         cases.mkdir(parents=True, exist_ok=True)
@@ -134,9 +165,8 @@ def evaluate_folder(
         raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
     digests = FileDigests()
     digests.load(out / "digests.json")
-    shorts = Counter(pair.short_name for pair in dataset.pairs)
-    plan = partial(_plan, method=method, rules=rules, cases=cases, digests=digests, shorts=shorts)
-    jobs = [plan(pair) for pair in dataset.pairs]
+    plan = partial(_plan, method=method, rules=rules, cases=cases, digests=digests)
+    jobs = [plan(pair, one) for pair, one in zip(dataset.pairs, found, strict=True)]
     digests.save(out / "digests.json")
     known = {job.record: _read(job) for job in jobs}
     todo = [job for job in jobs if job.payload is not None and known[job.record] is None]
@@ -149,11 +179,21 @@ def evaluate_folder(
     records = []
     for job in jobs:
         reason = job.reason or reasons.get(job.record, "")
-        scores = None if reason else job.kept or known[job.record] or _read(job)
-        if scores is None and not reason:
+        done = None if reason else job.kept or known[job.record] or _read(job)
+        if done is None and not reason:
             reason = f"{job.record}: its record could not be read back; run again"
         records.append(
-            PairRecord(job.pair, job.measures, job.found.path, scores, reason, job.note, job.doubt)
+            PairRecord(
+                job.pair,
+                job.measures,
+                job.found.path,
+                done.scores if done else None,
+                reason,
+                " | ".join(filter(None, [job.note, *(done.said if done else ())])),
+                job.doubt,
+                done.format if done else "",
+                " ".join(path.relative_to(method.fields).as_posix() for path in job.found.files),
+            )
         )
     return records
 
@@ -172,21 +212,18 @@ def doubts(method: MethodResults, dataset: Dataset) -> list[str]:
 
 def _plan(
     pair: Pair,
+    found: FoundField,
     *,
     method: MethodResults,
     rules: Rules,
     cases: Path,
     digests: FileDigests,
-    shorts: Mapping[str, int],
 ) -> _Job:
     """What is to be done for a pair, with the key that proves it done."""
     assert method.fields is not None
     protocol = rules.protocol
     covered = [config for config in rules.configs if config.covers(pair)]
     measures = measures_by_configs(covered, pair) if covered else protocol.measures_of(pair)
-    # The short name that several pairs of the data set share means this one when it alone is scored.
-    alone = [pair.short_name] if shorts[pair.short_name] == 1 else []
-    found = find_field(method.fields, pair, protocol, also=alone)
     record = cases / f"{pair.long_name}.json"
     note, said = found.note, ""
     try:
@@ -208,9 +245,11 @@ def _plan(
                 filter(None, [note, f"{gone[0]}: is gone, so scores of before could not be checked"])
             )
             return _Job(pair, measures, found, record, note=note, doubt=said, kept=kept)
-        reverse = find_reverse(method.fields, pair, protocol) if rules.with_extras else None
+        reverse: tuple[Path, ...] = ()
+        if rules.with_extras:
+            reverse = find_reverse(method.fields, pair, protocol, storage=rules.storage)
         masked = any(config.masked for config in covered)
-        files = [found.path, *([reverse] if reverse else []), *theirs]
+        files = [*found.files, *reverse, *theirs]
         key = digest(
             {
                 "measures": [asdict(measure) for measure in measures],
@@ -221,32 +260,34 @@ def _plan(
                 "iterreg": __version__,
                 "revision": _REVISION,
             }
+            | ({"format": rules.storage.format} if rules.storage.format else {})
         )
     except InputError as error:
         return _Job(pair, measures, found, record, reason=str(error))
     payload = work.pack(
-        pair, found.path, reverse, measures, protocol.name,
-        masked=masked, with_extras=rules.with_extras, record=record, key=key, digest=field,
+        pair, found.files, reverse, measures, protocol.name,
+        storage=rules.storage.format, masked=masked, with_extras=rules.with_extras,
+        record=record, key=key, digest=field,
     )  # fmt: skip
     return _Job(pair, measures, found, record, key, payload, note=note, doubt=said)
 
 
-def _kept(record: Path, field: str) -> PairScores | None:
+def _kept(record: Path, field: str) -> _Done | None:
     """Scores of the very same field, by whatever rules they were made."""
     try:
         data = json.loads(record.read_text())
-        return PairScores.from_json(data) if data["field"] == field else None
+        return _Done.of(data) if data["field"] == field else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _read(job: _Job) -> PairScores | None:
+def _read(job: _Job) -> _Done | None:
     """The scores on disk when they are this job's."""
     if not job.key:
         return None
     try:
         data = json.loads(job.record.read_text())
-        return PairScores.from_json(data) if data["key"] == job.key else None
+        return _Done.of(data) if data["key"] == job.key else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

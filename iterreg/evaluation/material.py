@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iterreg.dataset.base import Pair, Scan
-from iterreg.evaluation.fields import read_field_vectors
+from iterreg.evaluation.fields import StoredField
 from iterreg.evaluation.landmarks import read_points
 from iterreg.evaluation.protocols import Measure, Protocol
 from iterreg.evaluation.scoring import Material
@@ -23,24 +23,23 @@ __all__ = ["companions", "gather"]
 
 def gather(
     pair: Pair,
-    field: Path,
+    field: StoredField,
     measures: Sequence[Measure],
     protocol: Protocol,
     *,
     masked: bool,
     with_extras: bool,
 ) -> Material:
-    """Read a pair's field and everything its measures need.
+    """Read everything that a pair's measures need beside its field.
 
     A companion that is missing is left out of the material; the measure that wants it says so.
 
     Raises
     ------
     InputError
-        If the field or a companion cannot be used.
+        If a companion cannot be used.
     """
     fixed, moving = read_grid(pair.fixed.path), read_grid(pair.moving.path)
-    vectors = read_field_vectors(field, fixed, moving)
     kinds = {measure.kind for measure in measures}
     by_labels = bool(kinds & {"dice", "hd95"})
     sources = sorted({measure.source for measure in measures if measure.kind == "tre"})
@@ -58,8 +57,10 @@ def gather(
     brain = (foreground if foreground is not None else mask) if with_extras else None
     fixed_labels, moving_labels = _labels(pair) if by_labels else (None, None)
     return Material(
-        vectors=vectors,
-        regular=_regular(vectors, fixed, moving) if with_extras or fixed.shape != moving.shape else None,
+        vectors=field.vectors,
+        regular=_regular(field.vectors, fixed, moving)
+        if with_extras or fixed.shape != moving.shape
+        else None,
         fixed_labels=fixed_labels,
         moving_labels=moving_labels,
         fixed_landmarks=_landmarks(pair.fixed, pair, sources),
@@ -68,7 +69,7 @@ def gather(
         sdlogj_mask=mask if masked else None,
         brain=brain,
         moving_spacing=_zooms(pair.moving.path) if sources else (1.0, 1.0, 1.0),
-        point_dtype=np.float32 if field.suffix == ".npz" else np.float64,
+        point_dtype=field.point_dtype,
         moving_shape=moving.shape,
         fixed_voxel=float(np.prod(fixed.spacing)),
         fixed_spacing=tuple(fixed.spacing),

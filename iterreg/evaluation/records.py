@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -118,7 +119,7 @@ def _pair_rows(records: Sequence[PairRecord]) -> list[dict[str, Any]]:
             "outcome": "failed" if scores is None else "incomplete" if scores.problems else "ok",
             "reason": record.reason
             or " | ".join(filter(None, [*(scores.problems if scores else ()), record.note, record.doubt])),
-            "field": record.field.name if record.field else "",
+            "field": record.files,
         }
         for measure in record.measures:
             score = scores.scores.get(measure.name) if scores else None
@@ -167,6 +168,7 @@ def _summary(records: Sequence[PairRecord], rules: Rules, dataset: Dataset) -> d
             for r in records
             if r.scores is not None and r.scores.problems
         },
+        "read_as": dict(Counter(r.format for r in records if r.format)),
         "notes": {r.pair.case: r.note for r in records if r.scores is not None and r.note},
         "doubts": {r.pair.case: r.doubt for r in records if r.scores is not None and r.doubt},
     }

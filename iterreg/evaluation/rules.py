@@ -12,8 +12,11 @@ from iterreg.dataset.base import Dataset
 from iterreg.errors import InputError
 from iterreg.evaluation.protocols import Protocol, protocol_named
 from iterreg.evaluation.protocols.config import EvaluationConfig, configs_beside, read_config
+from iterreg.evaluation.storage import Storage
 
-__all__ = ["Rules", "choose_rules", "protocol_of", "recorded_rules", "source_of"]
+__all__ = ["Rules", "choose_rules", "protocol_of", "recorded_rules", "source_of", "storage_of"]
+
+_NOTHING_SAID = Storage()
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,14 @@ class Rules:
         Evaluation configs; a pair that none of them lists is measured by the protocol's defaults.
     with_extras
         Whether what is beyond the challenge is measured too.
+    storage
+        What the files of the fields are called, and in which format they are.
     """
 
     protocol: Protocol
     configs: tuple[EvaluationConfig, ...] = ()
     with_extras: bool = True
+    storage: Storage = _NOTHING_SAID
 
     def to_json(self) -> dict[str, Any]:
         """What `recorded_rules` makes them of again."""
@@ -38,6 +44,7 @@ class Rules:
             "protocol": self.protocol.name,
             "configs": [str(config.path.absolute()) for config in self.configs],
             "extras": self.with_extras,
+            "fields": self.storage.to_json(),
         }
 
 
@@ -47,6 +54,7 @@ def choose_rules(
     protocol: str | None = None,
     configs: Sequence[EvaluationConfig] | None = None,
     with_extras: bool = True,
+    storage: Storage = _NOTHING_SAID,
 ) -> Rules:
     """The rules for a data set.
 
@@ -71,7 +79,7 @@ def choose_rules(
             protocol = "learn2reg"
         else:
             protocol = "lumir24" if files[-1].startswith(("LUMIR_", "LUMIR24_")) else "lumir25"
-    return Rules(protocol_named(protocol), tuple(configs), with_extras)
+    return Rules(protocol_named(protocol), tuple(configs), with_extras, storage)
 
 
 def recorded_rules(scores: Path, dataset: Dataset) -> Rules | None:
@@ -85,7 +93,11 @@ def recorded_rules(scores: Path, dataset: Dataset) -> Rules | None:
             return choose_rules(dataset, protocol=str(found["protocol"]))
         configs = [read_config(path) for path in found["configs"]]
         return choose_rules(
-            dataset, protocol=str(found["protocol"]), configs=configs, with_extras=bool(found["extras"])
+            dataset,
+            protocol=str(found["protocol"]),
+            configs=configs,
+            with_extras=bool(found["extras"]),
+            storage=Storage.from_json(found.get("fields")),
         )
     except (OSError, ValueError, KeyError, TypeError, InputError):
         return None
@@ -99,6 +111,14 @@ def protocol_of(scores: Path) -> str | None:
 def source_of(scores: Path) -> str | None:
     """The file or folder of the data set that scores were made with; None when they do not say."""
     return _summarised(scores, "source")
+
+
+def storage_of(scores: Path) -> Storage:
+    """How the fields were stored that scores were made of; nothing said when they do not say."""
+    try:
+        return Storage.from_json(json.loads((scores / "summary.json").read_text()).get("fields"))
+    except (OSError, ValueError, TypeError, AttributeError, InputError):
+        return Storage()
 
 
 def _summarised(scores: Path, key: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from iterreg.dataset.base import Pair, Scan
 from iterreg.errors import InputError
 from iterreg.evaluation.consistency import inverse_consistency
-from iterreg.evaluation.fields import read_field_vectors
+from iterreg.evaluation.fields import StoredField, read_field
 from iterreg.evaluation.material import gather
 from iterreg.evaluation.protocols import Measure, protocol_named
 from iterreg.evaluation.scoring import PairScores, score
@@ -24,24 +24,34 @@ __all__ = ["pack", "score_pair", "warm", "work"]
 
 def pack(
     pair: Pair,
-    field: Path,
-    reverse: Path | None,
+    field: Sequence[Path],
+    reverse: Sequence[Path],
     measures: tuple[Measure, ...],
     protocol: str,
     *,
+    storage: str,
     masked: bool,
     with_extras: bool,
     record: Path,
     key: str,
     digest: str,
 ) -> dict[str, Any]:
-    """A job as JSON; `record` is the file that the scores, their `key` and the field's `digest` go to."""
+    """A job as JSON; `record` is the file that the scores, their `key` and the field's `digest` go to.
+
+    Parameters
+    ----------
+    field, reverse
+        The files of the field, and of one that leads back; none where there is none.
+    storage
+        The format of both; ``""`` for what the files make certain.
+    """
     return {
         "fixed": _scan_json(pair.fixed),
         "moving": _scan_json(pair.moving),
         "task": pair.task,
-        "field": str(field),
-        "reverse": None if reverse is None else str(reverse),
+        "field": [str(path) for path in field],
+        "reverse": [str(path) for path in reverse],
+        "storage": storage,
         "measures": [asdict(measure) for measure in measures],
         "protocol": protocol,
         "masked": masked,
@@ -74,12 +84,19 @@ def work(payload: Mapping[str, Any]) -> float:
     began = time.perf_counter()
     pair = Pair(_scan(payload["fixed"]), _scan(payload["moving"]), payload["task"])
     measures = tuple(_measure(item) for item in payload["measures"])
+    field = read_field(
+        [Path(path) for path in payload["field"]],
+        pair.fixed.path,
+        pair.moving.path,
+        name=payload["storage"],
+    )
     scores = score_pair(
         pair,
-        Path(payload["field"]),
+        field,
         measures,
         payload["protocol"],
-        reverse=None if payload["reverse"] is None else Path(payload["reverse"]),
+        reverse=[Path(path) for path in payload["reverse"]],
+        storage=payload["storage"],
         masked=payload["masked"],
         with_extras=payload["with_extras"],
     )
@@ -90,6 +107,8 @@ def work(payload: Mapping[str, Any]) -> float:
             "key": payload["key"],
             "field": payload["digest"],
             "seconds": round(seconds, 3),
+            "format": field.format,
+            "said": list(field.notes),
             **scores.to_json(),
         },
     )
@@ -98,20 +117,22 @@ def work(payload: Mapping[str, Any]) -> float:
 
 def score_pair(
     pair: Pair,
-    field: Path,
+    field: StoredField,
     measures: tuple[Measure, ...],
     protocol: str,
     *,
-    reverse: Path | None = None,
+    reverse: Sequence[Path] = (),
+    storage: str = "",
     masked: bool = False,
     with_extras: bool = True,
 ) -> PairScores:
-    """Score one field file against the files of its pair.
+    """Score one field against the files of its pair.
 
     Parameters
     ----------
-    reverse
-        A field that leads back, for the inverse-consistency error; taken with the extras.
+    reverse, storage
+        The files of a field that leads back, for the inverse-consistency error, and their format; it is taken
+        with the extras.
     masked
         Whether SDlogJ is taken over the fixed image's mask.
 
@@ -123,11 +144,12 @@ def score_pair(
     rules = protocol_named(protocol)
     material = gather(pair, field, measures, rules, masked=masked, with_extras=with_extras)
     scores = score(material, measures, rules, with_extras=with_extras)
-    if reverse is None or not with_extras:
+    if not reverse or not with_extras:
         return scores
     fixed, moving = read_grid(pair.fixed.path), read_grid(pair.moving.path)
     try:
-        backward = DisplacementField(read_field_vectors(reverse, moving, fixed), moving, fixed)
+        back = read_field(reverse, pair.moving.path, pair.fixed.path, name=storage)
+        backward = DisplacementField(back.vectors, moving, fixed)
     except InputError as error:
         return replace(scores, problems=(*scores.problems, f"inverse consistency: {error}"))
     found = inverse_consistency(DisplacementField(material.vectors, fixed, moving), backward, material.brain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ __all__ = [
     "available_cores",
     "available_memory",
     "children_of",
+    "cpu_model",
     "cpu_seconds",
     "format_bytes",
     "is_stopped",
@@ -36,6 +38,24 @@ def available_cores() -> int:
     if (granted := granted_cores()) is not None:
         limits.append(granted)
     return max(1, min(limits))
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What the processor calls itself; on ARM, where it has numbers and no name, these."""
+    try:
+        text = cpuinfo.read_text(errors="replace")
+    except OSError:
+        text = ""
+    known: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        known.setdefault(key.strip().lower(), value.strip())
+    named = known.get("model name") or known.get("cpu model") or known.get("cpu") or known.get("model")
+    if named and not named.isdigit():
+        return named
+    numbers = ", ".join(f"{key} {known[key]}" for key in ("cpu implementer", "cpu part") if known.get(key))
+    kind = platform.processor() or platform.machine()
+    return f"{kind} ({numbers})" if numbers else kind
 
 
 def available_memory() -> int:

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from iterreg.dataset.base import Pair
 from iterreg.errors import InputError
-from iterreg.evaluation.fields import read_field_vectors
+from iterreg.evaluation.fields import read_field
 from iterreg.field import DisplacementField
 from iterreg.report.pictures import window
 from iterreg.report.planes import Plane, Range, Slab, planes, spread
@@ -115,6 +115,7 @@ class PairCutter:
     """
 
     def __init__(self, pair: Pair, missed: Mapping[int, float], *, rows: int = 1) -> None:
+        self._pair = pair
         fixed = load_image(pair.fixed.path)
         self._moving = load_image(pair.moving.path)
         self.notes: list[str] = []
@@ -143,11 +144,13 @@ class PairCutter:
         """The moving image as it lies in the world, on the fixed grid."""
         return Cut(tuple(self._identity(one.plane) for one in self.fixed))
 
-    def after(self, field: Path, *, folds: bool) -> Cut:
-        """What a field file makes of the moving image.
+    def after(self, files: Sequence[Path], *, folds: bool, name: str = "") -> Cut:
+        """What the files of a field make of the moving image.
 
         Parameters
         ----------
+        name
+            Their format; ``""`` for what they make certain.
         folds
             Look for the worst folding too, which takes a pass over the whole field.
 
@@ -156,7 +159,7 @@ class PairCutter:
         InputError
             If the field cannot be used.
         """
-        vectors = read_field_vectors(field, self.grid, self._moving.grid)
+        vectors = read_field(files, self._pair.fixed.path, self._pair.moving.path, name=name).vectors
         slabs = [Slab.of(vectors, self.grid, self._moving.grid, one.plane) for one in self.fixed]
         cuts = tuple(self._warped(slab) for slab in slabs)
         if not folds:

@@ -199,12 +199,12 @@ def _method(
 ) -> MethodOnPair:
     if result.entry.is_identity:
         return replace(one, note="It moves nothing: its pictures are those before registration.")
-    path = result.field(pair)
-    if path is None:
+    files = result.field(pair)
+    if not files:
         note = "" if one.failure else "Only its scores are here; give the folder of its fields to see it."
         return replace(one, note=note)
     try:
-        cut = cutter.after(path, folds=one.scores.get("folded_voxels", 0) > 0)
+        cut = cutter.after(files, name=result.storage.format, folds=one.scores.get("folded_voxels", 0) > 0)
     except (InputError, OSError) as error:
         return replace(one, note=f"No pictures: {error}.")
     return replace(one, panels=tuple(painter.after(number, one.method, cut)))

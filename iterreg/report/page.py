@@ -31,6 +31,7 @@ from iterreg.report.tabulating import (
     rankings,
 )
 from iterreg.report.words import costs, count, number, sentences
+from iterreg.runs import JobStatus, MethodResults
 from iterreg.statistics.comparison import Comparison
 from iterreg.statistics.measures import measure_named
 
@@ -337,6 +338,9 @@ def _method(result: Results, pairs: Sequence[str]) -> dict[str, Any]:
     facts = [text for text in (request.method, request.preset) if text] if request else []
     versions = sidecar.versions if sidecar else {}
     facts += [f"{name} {version}" for name, version in versions.items()]
+    if result.storage.format:
+        facts.append(f"fields read as {result.storage.format}")
+    facts += [f"from {pattern}" for pattern in result.storage.patterns]
     statuses = [(pair, status) for pair in pairs if (status := entry.status(pair)) is not None]
     rows = [
         (
@@ -351,7 +355,10 @@ def _method(result: Results, pairs: Sequence[str]) -> dict[str, Any]:
         for pair, status in statuses
     ]
     heads = ("pair", "outcome", "CPU s", "wall s", "peak MiB", "threads", "host")
-    table = TableView("Jobs: time and memory", heads, tuple(rows), text_columns=(0, 1, 6)) if rows else None
+    table = None
+    if rows:
+        hosts = tuple(_hosts(entry, statuses))
+        table = TableView("Jobs: time and memory", heads, tuple(rows), hosts, text_columns=(0, 1, 6))
     recorded: dict[str, Any] = {}
     if request is not None:
         recorded = {"parameters": request.values, "seed": request.seed, "masks": request.masks}
@@ -367,6 +374,19 @@ def _method(result: Results, pairs: Sequence[str]) -> dict[str, Any]:
         "table": table,
         "parameters": _compact(recorded) if recorded else "",
     }
+
+
+def _hosts(entry: MethodResults, statuses: Sequence[tuple[str, JobStatus]]) -> Iterator[str]:
+    """What each host is, as the first sidecar of a job there says: times of different processors differ."""
+    said: set[str] = set()
+    for pair, status in statuses:
+        sidecar = None if status.host in said else entry.sidecar([pair])
+        if sidecar is None or not sidecar.machine.get("cpu"):
+            continue
+        said.add(status.host)
+        machine = sidecar.machine
+        cores = f", {count(machine['cores'], 'core')}" if isinstance(machine.get("cores"), int) else ""
+        yield f"{status.host}: {machine['cpu']}{cores}, {machine.get('system', '')}.".replace(", .", ".")
 
 
 def _compact(value: Any) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from iterreg.dataset.base import Pair
 from iterreg.errors import InputError
+from iterreg.evaluation.rules import storage_of
+from iterreg.evaluation.storage import Storage
 from iterreg.io.challenge import field_name
 from iterreg.runs import MethodResults
 from iterreg.text_files import read_table
@@ -51,11 +53,14 @@ class Results:
         Case -> its row of ``pairs.csv``. Cases, unlike names of pairs, differ where only contrasts do.
     dice
         Case -> label -> Dice.
+    storage
+        How the scored fields are stored.
     """
 
     entry: MethodResults
     rows: Mapping[str, Mapping[str, str]]
     dice: Mapping[str, Mapping[int, float]]
+    storage: Storage
 
     @classmethod
     def of(cls, entry: MethodResults) -> Results:
@@ -66,7 +71,7 @@ class Results:
             label, value = _number(row.get("label")), _number(row.get("dice"))
             if row.get("case") and label is not None and value is not None and math.isfinite(value):
                 dice.setdefault(row["case"], {})[int(label)] = value
-        return cls(entry, rows, dice)
+        return cls(entry, rows, dice, storage_of(entry.scores))
 
     def scores(self, case: str) -> dict[str, float]:
         """Every number of a case's row, NaN and infinity included."""
@@ -77,13 +82,16 @@ class Results:
         }
         return {name: value for name, value in numbers.items() if value is not None}
 
-    def field(self, pair: Pair) -> Path | None:
-        """Its field file, if it is there and the method's as it is now."""
+    def field(self, pair: Pair) -> tuple[Path, ...]:
+        """The files of its field; none where one is missing or it is not the method's as it is now."""
         if self.entry.fields is None or self.entry.other_version(pair.name):
-            return None
+            return ()
+        if self.storage.patterns:
+            files = self.storage.files(self.entry.fields, pair)
+            return files if all(path.is_file() for path in files) else ()
         recorded = self.rows.get(pair.case, {}).get("field") or field_name(pair.name)
         path = self.entry.fields / Path(recorded).name
-        return path if path.is_file() else None
+        return (path,) if path.is_file() else ()
 
     def failure(self, case: str, pair: str) -> Failure | None:
         """Why there is no number; the run knows better than the evaluation, which only misses the field.

@@ -203,8 +203,14 @@ class OpenedResults:
         return chosen[0]
 
 
-def open_results(path: str | Path) -> OpenedResults:
+def open_results(path: str | Path, *, in_folders: bool = False) -> OpenedResults:
     """Say what a path holds.
+
+    Parameters
+    ----------
+    in_folders
+        Whether fields may lie in folders of their own; then a folder that is nothing else holds fields. One
+        that was scored before does anyway.
 
     Raises
     ------
@@ -232,6 +238,8 @@ def open_results(path: str | Path) -> OpenedResults:
     below = sorted(path.glob("*/scores/pairs.csv")) or sorted(path.glob("*/pairs.csv"))
     if below:
         return OpenedResults(path, "scores", tuple(_evaluated(file.parent) for file in below))
+    if in_folders or (scores_beside(path) / "pairs.csv").is_file():
+        return OpenedResults(path, "fields", (MethodResults(_name_of(path), scores_beside(path), path),))
     names = sorted(one.name for one in path.iterdir())
     there = f"it holds {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" if names else "it is empty"
     raise InputError(f"{path}: is neither {_WANTED.replace(', or', ', nor')}; {there}")
@@ -325,8 +333,8 @@ def named(text: str) -> tuple[str, Path]:
     return name, to_path(where)
 
 
-def open_named(texts: Sequence[str]) -> tuple[list[MethodResults], list[str]]:
-    """What is behind every ``PATH`` or ``NAME=PATH``.
+def open_named(texts: Sequence[str], *, in_folders: bool = False) -> tuple[list[MethodResults], list[str]]:
+    """What is behind every ``PATH`` or ``NAME=PATH``; `in_folders` as of `open_results`.
 
     Returns
     -------
@@ -344,7 +352,7 @@ def open_named(texts: Sequence[str]) -> tuple[list[MethodResults], list[str]]:
     notes: list[str] = []
     for text in texts:
         name, path = named(text)
-        opened = open_results(path)
+        opened = open_results(path, in_folders=in_folders)
         notes += [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in opened.notes]
         if opened.kind == "table":
             raise InputError(f"{path}: is a table of scores; give the folder that iterreg evaluate wrote")

@@ -57,11 +57,11 @@ def test_field_names_are_the_evaluators(
 
 def test_an_image_is_not_its_own_opposite(tmp_path: Path) -> None:
     (tmp_path / "disp_0001_0001.nii.gz").touch()
-    assert find_reverse(tmp_path, pair("0001_0000", "0001_0000"), protocol_named("lumir25")) is None
+    assert find_reverse(tmp_path, pair("0001_0000", "0001_0000"), protocol_named("lumir25")) == ()
     other = pair("0001_0000", "0001_0001")
-    assert find_reverse(tmp_path, other, protocol_named("lumir25")) is None, "0001 <- 0000 has its long name"
+    assert find_reverse(tmp_path, other, protocol_named("lumir25")) == (), "0001 <- 0000 has its long name"
     (tmp_path / "disp_0001_0001_0001_0000.nii.gz").touch()
-    assert find_reverse(tmp_path, other, protocol_named("lumir25")) is not None
+    assert find_reverse(tmp_path, other, protocol_named("lumir25")) != ()
 
 
 def test_defaults_follow_the_files() -> None:
@@ -142,7 +142,7 @@ def test_a_short_name_that_several_pairs_share_means_the_one_that_is_scored(tmp_
     assert found.path == tmp_path / "disp_1_2.nii.gz"
     assert "looks for disp_1_0001_2_0001.nii.gz; rename it" in found.note
     (tmp_path / "disp_2_1.nii.gz").touch()
-    assert find_reverse(tmp_path, t2w, rules) is None
+    assert find_reverse(tmp_path, t2w, rules) == ()
     for image in scans:
         image.path.parent.mkdir(exist_ok=True)
         nib.save(nib.Nifti1Image(np.eye(4, dtype=np.uint8)[..., None].repeat(4, 2), np.eye(4)), image.path)

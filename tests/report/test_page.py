@@ -246,7 +246,7 @@ def test_forty_real_pairs_of_three_methods_stay_below_twenty_megabytes(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "disp_1000_1001.nii.gz"
         write_field(path, DisplacementField(field, cutter.grid, cutter.grid))
-        after = painter.after(1, "method", cutter.after(path, folds=False))
+        after = painter.after(1, "method", cutter.after([path], folds=False))
     images, method = (sum(len(panel.svg) for panel in panels) for panels in (before, after))
     assert 40 * (images + 3 * method) < 18e6, (images, method)
 

@@ -131,11 +131,11 @@ def test_magnitude_is_how_far_a_voxel_moves_in_the_world(
         scans.append(Scan(path, name, ""))
     there = moving.world_to_voxel(world(fixed) + np.array([3.0, -4.0, 12.0]))
     vectors = (there - np.stack(np.indices(fixed.shape), axis=-1)).astype(np.float32)
-    write_field(tmp_path / "disp.nii.gz", DisplacementField(vectors, fixed, moving))
+    write_field(tmp_path / "disp_1_2.nii.gz", DisplacementField(vectors, fixed, moving))
     cutter = PairCutter(Pair(*scans), {}, rows=3)
     for cut in cutter.before.planes:
         np.testing.assert_allclose(cut.magnitude, 0, atol=1e-4)
-    found = cutter.after(tmp_path / "disp.nii.gz", folds=False).planes
+    found = cutter.after([tmp_path / "disp_1_2.nii.gz"], folds=False).planes
     assert len(found) == 9
     for cut in found:
         np.testing.assert_allclose(cut.magnitude, 13.0, rtol=1e-4)
