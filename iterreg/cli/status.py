@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         print(log.read_text(errors="replace"), end="")
         return 0
     entries = survey(folder, record, arms=arms, verify=args.verify)
-    print(f"{args.run}: {record.dataset.name}, {len(record.pairs)} pairs, {len(arms)} arms")
+    print(f"{args.run}: {record.dataset.name}, {_many(len(record.pairs), 'pair')}, {_many(len(arms), 'arm')}")
     width = max(map(len, arms), default=0)
     for arm in arms:
         states = Counter(entry.state for entry in entries if entry.arm == arm)
@@ -58,3 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if states["failed"] or states["damaged"] or states["changed"] or record.problems:
         return 2
     return 3 if states["running"] or states["missing"] else 0
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -46,7 +46,7 @@ def scans_of_folder(
     suffix
         Keep only images whose names end so (``"T1w"``); their ids are what comes before.
     labels_suffix
-        How names of label maps end (``"seg"``), instead of those above.
+        How names of label maps end (``"seg"``); those of the other kinds above are passed over.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def scans_of_folder(
         for owner in owners:
             if kind != labels_suffix and _MASK.search(name):
                 masks[files[owner]] = path
-            else:
+            elif labels_suffix in (None, kind):  # others are label maps all the same, and no images
                 labels.setdefault(files[owner], []).append(Found(path, kind))
     scans = [_called(reader.scan(str(path)), suffix) for path in kept if _ends(path, suffix)]
     if suffix is not None and not scans:
@@ -140,7 +140,7 @@ def _owners(
     if labels_suffix is not None and name.endswith(labels_suffix) and name != labels_suffix:
         kind, base = labels_suffix, name.removesuffix(labels_suffix).rstrip("_.-")
     else:
-        match = _MASK.search(name) or (_LABELS.search(name) if labels_suffix is None else None)
+        match = _MASK.search(name) or _LABELS.search(name)
         if match is None:
             return "", []
         kind, base = match[0][1:], name[: match.start()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ def of_one_kind(
     InputError
         If what was asked for is not there, or does not choose one kind.
     """
-    kinds = dict.fromkeys(one.kind for several in found.values() for one in several)
+    kinds = Counter(one.kind for several in found.values() for one in several)
     if not kinds:
         if asked is None:
             return {}, ()
@@ -68,8 +69,10 @@ def of_one_kind(
                 f"{where}: several kinds of label maps end with {asked} ({listed}); "
                 "choose one with --labels-suffix"
             )
+        # An ending that another kind shares would not choose; of the others the one that most images have.
+        choices = [one for one in kinds if not any(one != other and other.endswith(one) for other in kinds)]
         return {}, (
-            f"no label map is used, because there are several kinds ({listed}); "
-            f"choose one with --labels-suffix, for example --labels-suffix {next(reversed(kinds))}",
+            f"no label map is used, because there are several kinds ({listed}); choose one with "
+            f"--labels-suffix, for example --labels-suffix {max(reversed(choices), key=kinds.__getitem__)}",
         )
     return {image: several[0].path for image, several in found.items() if several}, ()

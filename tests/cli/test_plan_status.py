@@ -95,7 +95,7 @@ def test_a_plan_does_not_read_again_what_a_run_has_read(
 def test_status_of_a_finished_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(finished)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"{finished}: pairs, 2 pairs, 1 arms", "  identity  2 done"]
+    assert lines == [f"{finished}: pairs, 2 pairs, 1 arm", "  identity  2 done"]
 
 
 def test_status_of_an_arm(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_status_of_an_arm(finished: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["status", str(finished)]) == 3
     assert "later     2 missing" in capsys.readouterr().out
     assert main(["status", str(finished / "identity")]) == 0
-    assert "2 pairs, 1 arms" in capsys.readouterr().out
+    assert "2 pairs, 1 arm" in capsys.readouterr().out
 
 
 def test_status_proves_what_it_says(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -402,7 +402,7 @@ def test_an_entry_of_wrong_types_in_the_record_is_left_out_and_healed_by_the_nex
     capsys.readouterr()
     assert main(["status", str(out)]) == 2
     said = capsys.readouterr().out
-    assert "2 pairs, 1 arms" in said
+    assert "2 pairs, 1 arm" in said
     assert "run.json: pair 2: is 5, not an object; it is left out" in said
     assert "run.json: arm broken: is [], not an object; it is left out" in said
     assert run("-q") == 0

@@ -45,7 +45,7 @@ def test_contrasts_share_the_label_map_of_their_subject(tmp_path: Path) -> None:
     scans, _ = scans_of_folder(tmp_path, labels_suffix="_seg")
     assert summary(scans) == {
         "B_001_t1": ("B_001_seg", None), "B_001_t2": ("B_001_seg", None), "B_002_t1": ("B_002_seg", None),
-        "sub-3_T1w": (None, None), "sub-3_dseg": (None, None),
+        "sub-3_T1w": (None, None),
     }  # fmt: skip
 
 
@@ -83,9 +83,18 @@ def test_two_kinds_of_label_maps_are_to_be_chosen_from(tmp_path: Path) -> None:
     assert summary(scans) == {"a": (None, None), "b": (None, None)}
     assert "no label map is used" in notes[0]
     scans, notes = scans_of_folder(tmp_path, labels_suffix="aseg")
-    assert summary([scan for scan in scans if len(scan.subject) == 1]) == {
-        "a": ("a_aseg", None),
-        "b": ("b_aseg", None),
+    assert summary(scans) == {"a": ("a_aseg", None), "b": ("b_aseg", None)}
+
+
+@pytest.mark.parametrize("asked", ["labels", "parc"])
+def test_label_maps_that_were_not_chosen_are_no_images(tmp_path: Path, asked: str) -> None:
+    make(tmp_path, "a", "a_labels", "b", "b_parc", "c", "c_labels")
+    _, notes = scans_of_folder(tmp_path)
+    assert notes[0].endswith("for example --labels-suffix labels")  # which two images have, and parc one
+    scans, _ = scans_of_folder(tmp_path, labels_suffix=asked)
+    assert {scan.subject: scan.labels and scan.labels.name for scan in scans} == {
+        name: f"{name}_{asked}.nii.gz" if (tmp_path / f"{name}_{asked}.nii.gz").exists() else None
+        for name in ("a", "b", "c")
     }
 
 
