@@ -59,7 +59,7 @@ _BYTES_PER_VOXEL = 36
 
 _FEWEST_SLICES = 4
 """Along each axis: ITK's Gaussians fail with fewer."""
-_FEWEST_CELLS = 2
+_FEWEST_CELLS = 1
 _MOST_CONTROL_POINTS = 2**27
 
 _NO_SAMPLES = ("No valid voxels", "samples map outside", "enough image samples", "mask is too small")
