@@ -142,11 +142,10 @@ def table_of(found: Comparison, which: str) -> str:
 
 
 def _results(found: Comparison) -> list:
-    from iterreg.report.entries import Entry
-
     from iterreg.report.results import Results
+    from iterreg.runs import MethodResults
 
-    return [Results.of(Entry(run.name, run.path, None)) for run in found.scores.own_runs]
+    return [Results.of(MethodResults(run.name, run.path)) for run in found.scores.own_runs]
 
 
 def test_unequal_sets_are_marked_in_the_overview(comparison: Make) -> None:
