@@ -123,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
         records = score(method, dataset, rules, whole=whole, out=out, cores=args.cores)
         print(table(records, rules.protocol))
         _explain(records)
+        for note in method.kept(pair.name for pair in dataset.pairs):
+            print(f"note: {note}")
         print(f"\n{out}: metrics.json (the challenge's schema), pairs.csv, labels.csv, summary.json")
         all_scored &= not any(record.scores is None or record.scores.problems for record in records)
     return 0 if all_scored else 2
@@ -266,6 +268,7 @@ def refresh(
         records = score(method, dataset, rules, whole=whole, cores=cores, on_work=tell)
         notes += [f"{method.name}: {record.doubt}." for record in records if record.doubt]
         notes += [f"{method.name}: {said}." for p in dataset.pairs if (said := method.other_version(p.name))]
+        notes += [f"{said}." for said in method.kept(pair.name for pair in dataset.pairs)]
     return new, notes
 
 

@@ -75,6 +75,26 @@ class Foreign:
             )
         return Cost(memory=int(answer.memory), cpu_seconds=float(answer.cpu_seconds))
 
+    def identity(self, parameters: Parameters) -> dict[str, str | int | float]:
+        """As the method says it; empty where it says nothing. See `iterreg.methods.base.identity`.
+
+        Raises
+        ------
+        InputError
+            If it fails, or gives what is no mapping of names to texts and finite numbers.
+        """
+        if not hasattr(self._method, "identity"):
+            return {}
+        answer = self._asked("identity", parameters)
+        if not isinstance(answer, Mapping):
+            raise self._broken(f"identity() gives {answer!r:.80}, not a mapping of names to texts or numbers")
+        for key, value in answer.items():
+            if not (isinstance(key, str) and key.strip() and _writable(key) and _plain(value)):
+                raise self._broken(
+                    f"identity() says {value!r:.40} of {key!r:.40}, not a text or finite number of a name"
+                )
+        return dict(answer)
+
     def environment(self, threads: int) -> Mapping[str, str]:
         """As the method wants it.
 
@@ -150,6 +170,12 @@ def said(error: BaseException) -> str:
 def _amount(value: object) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and math.isfinite(value) and value >= 0  # type: ignore[arg-type, operator]
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, str):
+        return _writable(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _writable(text: str) -> bool:

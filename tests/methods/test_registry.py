@@ -81,7 +81,7 @@ def test_a_sound_method_of_others_is_used(plugin: Callable[[str], None]) -> None
     assert isinstance(method, Method)
     assert method.distributions == ("numpy",)
     assert method.cost(method.parameters(None), Grid((4, 4, 4)), Grid((4, 4, 4))).memory == 1000
-    assert parse_arm("own").identity["versions"]["numpy"] == np.__version__
+    assert parse_arm("own").software["numpy"] == np.__version__
     from iterreg.methods.base import saves_momentum
 
     assert saves_momentum(method)
