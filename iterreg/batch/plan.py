@@ -291,7 +291,8 @@ def _refuse_two_versions(
     ]
     if kept:
         others = f"{', '.join(kept[:3])}{' …' if len(kept) > 3 else ''}"
-        keep = "" if before not in now.alike() else "keep those with --keep-changed, "
+        software_alone = before.version in [one.version for one in now.alike()]
+        keep = "keep those with --keep-changed, " if software_alone else ""
         raise InputError(
             f"{folder.arm(arm.name).path}: would hold two versions of {arm.name}: {len(kept)} of its fields "
             f"({others}) were made with {'; '.join(now.differs_from(before))}, and they are not among the "
