@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -301,6 +301,22 @@ def _refuse_two_versions(
         )
 
 
+@dataclass(frozen=True)
+class _Alike:
+    """What an arm was before, with the same parameters and seed, and in words how its software differs."""
+
+    version: str
+    software: Mapping[str, str]
+    words: str
+
+
+def _alike(record: ArmRecord) -> list[_Alike]:
+    return [
+        _Alike(one.version, one.software, "; ".join(record.differs_from(replace(one, masks=record.masks))))
+        for one in record.alike()
+    ]
+
+
 class _Planner:
     """Looks at one job after another; reads each header, and asks for each arm's identity and costs, once."""
 
@@ -316,6 +332,7 @@ class _Planner:
         self._record = cache(
             lambda arm: arm_record(arm, settings, record.arms.get(arm.name) if record else None)
         )
+        self._alike = cache(lambda arm: _alike(self._record(arm)))
         self._promised = Grid(promised_shape) if promised_shape is not None else None
         self._settings = settings
         self._digests = cache(digests)
@@ -361,10 +378,10 @@ class _Planner:
     def _otherwise(self, job: Job, status: JobStatus) -> tuple[str, bool]:
         """How a job was done otherwise than is asked now, and whether it was by other software alone."""
         record, content = self._record(job.arm), "its images or masks had other content"
-        alike = [one for one in record.alike() if status.version in ("", one.version)]
+        alike = [one for one in self._alike(job.arm) if status.version in ("", one.version)]
         for one in alike:
             if status.hash == job.hash(self._digests, one.software):
-                return f"it was made with {record.differences(replace(status, version=one.version))}", True
+                return f"it was made with {one.words}", True
         if not status.version:
             return "it was done with other parameters, versions or inputs", False
         if status.version == record.version and status.masks in (None, job.masks_used):
