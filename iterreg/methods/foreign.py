@@ -95,6 +95,21 @@ class Foreign:
                 )
         return dict(answer)
 
+    def refusal(self, parameters: Parameters, fixed: Grid, moving: Grid) -> str:
+        """As the method says it; empty where it says nothing. See `iterreg.methods.base.refusal`.
+
+        Raises
+        ------
+        InputError
+            If it fails, or gives what is no text.
+        """
+        if not hasattr(self._method, "refusal"):
+            return ""
+        answer = self._asked("refusal", parameters, fixed, moving) or ""
+        if not isinstance(answer, str):
+            raise self._broken(f"refusal() gives {answer!r:.80}, not a sentence")
+        return _line(answer)
+
     def environment(self, threads: int) -> Mapping[str, str]:
         """As the method wants it.
 
@@ -162,7 +177,11 @@ def said(error: BaseException) -> str:
         text = str(error)
     except Exception:  # that can fail as well
         text = ""
-    line = " ".join(text.split()) or type(error).__name__
+    return _line(text) or type(error).__name__
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.split())
     printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line[:_LONGEST])
     return printable if len(line) <= _LONGEST else f"{printable} …"
 

@@ -14,7 +14,7 @@ import pytest
 from iterreg.batch.arms import parse_arm
 from iterreg.errors import EngineError, InputError
 from iterreg.methods import registry
-from iterreg.methods.base import Method, Task, identity
+from iterreg.methods.base import Method, Task, identity, refusal
 from iterreg.methods.foreign import said
 from iterreg.volume import Grid, Volume
 
@@ -148,6 +148,25 @@ def test_an_identity_that_is_none_is_refused(answer: str, said: str, plugin: Cal
     arm = parse_arm("own")
     with pytest.raises(InputError, match=rf"'own' \(own_method:Own\) cannot be used: {said}"):
         _ = arm.software
+
+
+def test_a_method_of_others_may_refuse_grids(plugin: Callable[[str], None]) -> None:
+    grid = Grid((4, 4, 4))
+    for change, sentence in (
+        ("", ""),
+        ("    def refusal(self, *_): return None", ""),
+        (
+            "    def refusal(self, parameters, fixed, moving): return f'has\\n{fixed.shape[0]} slices'",
+            "has 4 slices",
+        ),
+    ):
+        plugin(change)
+        method = registry.load("own")
+        assert refusal(method, method.parameters(None), grid, grid) == sentence
+    plugin("    def refusal(self, *_): return 3")
+    method = registry.load("own")
+    with pytest.raises(InputError, match=r"cannot be used: refusal.. gives 3, not a sentence"):
+        refusal(method, method.parameters(None), grid, grid)
 
 
 @pytest.mark.parametrize("name", ["identity", "syn", "elastix", "lddmm"])
