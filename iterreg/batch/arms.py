@@ -12,7 +12,8 @@ from typing import Any, Literal
 import iterreg
 from iterreg.dataset.base import Pair
 from iterreg.jobs.hashing import digest
-from iterreg.methods.base import Method, Parameters
+from iterreg.methods.base import Method, Parameters, identity
+from iterreg.methods.code import shared_digest
 from iterreg.methods.registry import load
 
 __all__ = ["Arm", "Job", "MaskUse", "parse_arm", "versions"]
@@ -35,17 +36,35 @@ class Arm:
     parameters: Parameters
 
     @cached_property
-    def identity(self) -> Mapping[str, Any]:
-        """What shapes this arm's results, apart from the images: method, values and versions."""
+    def software(self) -> Mapping[str, str]:
+        """Code and versions that shape this arm's results: name -> digest or version.
+
+        iterreg's own version is none of them: its code is digested where it counts.
+        """
+        said = identity(self.method, self.parameters)
+        return {
+            "code of images and fields": shared_digest(),
+            **{name: _version(name) for name in self.method.distributions},
+            **{name: str(value) for name, value in said.items()},
+        }
+
+    def identity(self, software: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What shapes this arm's results, apart from the images and the seed.
+
+        Parameters
+        ----------
+        software
+            In place of its own: what it would be with other code.
+        """
         return {
             "method": self.method.name,
             "values": dict(self.parameters.values),
-            "versions": versions(self.method),
+            "versions": dict(self.software if software is None else software),
         }
 
     def version(self, seed: int) -> str:
-        """Names what every field of the arm must share: method, values, versions and seed."""
-        return digest({**self.identity, "seed": seed})
+        """Names what every field of the arm must share: method, values, software and seed."""
+        return digest({**self.identity(), "seed": seed})
 
 
 def parse_arm(text: str) -> Arm:
@@ -128,7 +147,13 @@ class Job:
         }
         return {role: path for role, path in named.items() if path is not None}
 
-    def hash(self, digests: Callable[[Path], str]) -> str:
-        """Names this very job: method, parameters, seed, versions and the content of its inputs."""
+    def hash(self, digests: Callable[[Path], str], software: Mapping[str, str] | None = None) -> str:
+        """Names this very job: method, parameters, software, seed and the content of its inputs.
+
+        Parameters
+        ----------
+        software
+            See `Arm.identity`.
+        """
         inputs = {role: digests(path) for role, path in self.inputs().items()}
-        return digest({**self.arm.identity, "seed": self.seed, "inputs": inputs})
+        return digest({**self.arm.identity(software), "seed": self.seed, "inputs": inputs})

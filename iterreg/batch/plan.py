@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from iterreg.batch.arms import Arm, Job, MaskUse, versions
+from iterreg.batch.arms import Arm, Job, MaskUse
 from iterreg.batch.extras import EXTRAS
 from iterreg.dataset.base import Dataset, Pair
 from iterreg.errors import InputError
@@ -19,7 +19,7 @@ from iterreg.jobs.resources import available_cores, available_memory, format_byt
 from iterreg.methods import presets
 from iterreg.methods.base import Cost, refusal, saves_momentum
 from iterreg.methods.presets import kept_names
-from iterreg.runs import ArmRecord, JobFolder, RunFolder, RunRecord
+from iterreg.runs import ArmRecord, JobFolder, JobStatus, RunFolder, RunRecord
 from iterreg.runs.record import DatasetRecord
 from iterreg.runs.survey import damage
 from iterreg.volume import Grid, read_grid
@@ -61,6 +61,8 @@ class Settings:
         Start each job in a fresh interpreter instead of a warm engine (for honest timing of a single run).
     scratch
         Where temporary folders are made; None for the system's.
+    keep_changed
+        Keep results that differ from what is asked by the software alone that made them.
     """
 
     cores: int = 0
@@ -74,6 +76,7 @@ class Settings:
     extras: tuple[str, ...] = ()
     cold: bool = False
     scratch: Path | None = None
+    keep_changed: bool = False
 
     def resolved(self) -> Settings:
         """These settings with zero budgets replaced by what is free, and no more than there is."""
@@ -85,7 +88,7 @@ class Settings:
         )
 
 
-State = Literal["done", "new", "again", "changed", "extended", "refused"]
+State = Literal["done", "kept", "new", "again", "changed", "extended", "refused"]
 
 
 _NO_COST = Cost(memory=0, cpu_seconds=0.0)
@@ -101,11 +104,14 @@ class PlannedJob:
     Attributes
     ----------
     state
-        ``done``: its status and hash prove it; ``new``: never run; ``again``: it failed or was cut off;
-        ``changed``: done, but with other parameters, versions or inputs; ``extended``: done, but files are
-        wanted that are made of its field; ``refused``: it cannot run here.
+        ``done``: its status and hash prove it; ``kept``: done but for the software, and that is allowed;
+        ``new``: never run; ``again``: it failed or was cut off; ``changed``: done, but with other parameters,
+        software or inputs; ``extended``: done, but files are wanted that are made of its field; ``refused``:
+        it cannot run here.
     why
         A sentence for every state but done and new.
+    keepable
+        Whether a changed job could be kept: other software alone made it.
     output_bytes
         Largest size of the files it writes.
     seen
@@ -123,6 +129,7 @@ class PlannedJob:
     output_bytes: int = 0
     seen: int = 0
     refusal: Outcome = Outcome.BAD_INPUT
+    keepable: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +181,7 @@ def make_plan(
     """
     settings = settings.resolved()
     _refuse_collisions(arms, dataset.pairs)
+    record = None
     if folder.record.exists():
         record = folder.read()
         refuse_other_dataset(record, dataset, folder)
@@ -190,7 +198,7 @@ def make_plan(
             "with iterreg check why none is found"
         )
     digests = digests or FileDigests()
-    look = _Planner(folder, settings, digests, dataset.promised_shape)
+    look = _Planner(folder, record, settings, digests, dataset.promised_shape)
     planned = [
         look(
             Job(
@@ -206,9 +214,9 @@ def make_plan(
         for arm in arms
         for pair in dataset.pairs
     ]
-    todo = [entry for entry in planned if entry.state not in ("done", "refused")]
-    threads, parallel = _share_cores(todo, settings)
-    return Plan(dataset, tuple(arms), tuple(planned), settings, threads, parallel)
+    plan = Plan(dataset, tuple(arms), tuple(planned), settings, threads=1, parallel=1)
+    threads, parallel = _share_cores(plan.todo, settings)
+    return replace(plan, threads=threads, parallel=parallel)
 
 
 def _refuse_collisions(arms: Sequence[Arm], pairs: Iterable[Pair]) -> None:
@@ -229,20 +237,21 @@ def _refuse_collisions(arms: Sequence[Arm], pairs: Iterable[Pair]) -> None:
         names.add(pair.name)
 
 
-def arm_record(arm: Arm, settings: Settings) -> ArmRecord:
-    """What ``run.json`` says of an arm."""
+def arm_record(arm: Arm, settings: Settings, before: ArmRecord | None = None) -> ArmRecord:
+    """What ``run.json`` will say of an arm, of which it said `before` until now."""
     digests = FileDigests()
-    return ArmRecord(
+    now = ArmRecord(
         method=arm.method.name,
         preset=arm.parameters.preset,
         values=dict(arm.parameters.values),
         seed=settings.seed,
         masks=settings.masks,
-        software=versions(arm.method),
+        software=arm.software,
         files=dict(zip(kept_names(arm.parameters.files), map(digests, arm.parameters.files), strict=True)),
         notes=arm.parameters.notes,
         version=arm.version(settings.seed),
-    )
+    ).after(before)
+    return now.keeping() if settings.keep_changed else now
 
 
 def refuse_other_dataset(record: RunRecord, dataset: Dataset, folder: RunFolder) -> None:
@@ -265,7 +274,8 @@ def _refuse_two_versions(
     arm: Arm, record: RunRecord, pairs: Iterable[Pair], folder: RunFolder, settings: Settings
 ) -> None:
     """An arm is one method: what it is asked for now must leave no field of its other pairs behind."""
-    before, now = record.arms.get(arm.name), arm_record(arm, settings)
+    before = record.arms.get(arm.name)
+    now = arm_record(arm, settings, before)
     if before is None or not any(now.differs_from(before)):
         return
     asked = {pair.name for pair in pairs}
@@ -281,12 +291,30 @@ def _refuse_two_versions(
     ]
     if kept:
         others = f"{', '.join(kept[:3])}{' …' if len(kept) > 3 else ''}"
+        software_alone = before.version in [one.version for one in now.alike()]
+        keep = "keep those with --keep-changed, " if software_alone else ""
         raise InputError(
             f"{folder.arm(arm.name).path}: would hold two versions of {arm.name}: {len(kept)} of its fields "
             f"({others}) were made with {'; '.join(now.differs_from(before))}, and they are not among the "
-            "pairs asked for now. Run all pairs to make them again, go on as before, or keep both: give the "
-            "parameter file another name, or another folder with --out"
+            f"pairs asked for now. Run all pairs to make them again, {keep}go on as before, or keep both: "
+            "give the parameter file another name, or another folder with --out"
         )
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """What an arm was before, with the same parameters and seed, and in words how its software differs."""
+
+    version: str
+    software: Mapping[str, str]
+    words: str
+
+
+def _alike(record: ArmRecord) -> list[_Alike]:
+    return [
+        _Alike(one.version, one.software, "; ".join(record.differs_from(replace(one, masks=record.masks))))
+        for one in record.alike()
+    ]
 
 
 class _Planner:
@@ -295,11 +323,16 @@ class _Planner:
     def __init__(
         self,
         folder: RunFolder,
+        record: RunRecord | None,
         settings: Settings,
         digests: FileDigests,
         promised_shape: tuple[int, int, int] | None,
     ) -> None:
         self._folder = folder
+        self._record = cache(
+            lambda arm: arm_record(arm, settings, record.arms.get(arm.name) if record else None)
+        )
+        self._alike = cache(lambda arm: _alike(self._record(arm)))
         self._promised = Grid(promised_shape) if promised_shape is not None else None
         self._settings = settings
         self._digests = cache(digests)
@@ -324,16 +357,36 @@ class _Planner:
         frame = _frame_memory(fixed, moving, job.inverse)
         cost = replace(cost, memory=max(cost.memory, frame))
         seen = where.status_stamp()
-        state, why = progress(where, identity, job)
+        status = where.read_status()
+        state, why = _progress(where, status, identity, job)
+        keepable = False
+        if state == "changed" and status is not None:
+            why, keepable = self._otherwise(job, status)
+            if keepable and self._settings.keep_changed:
+                state, lacking = _left(where, status, job)
+                state, why = ("kept", why) if state == "done" else (state, lacking)
         if state == "extended":
             cost = Cost(memory=frame, cpu_seconds=_SECONDS_OF_EXTRAS * fixed.size)
-        if state not in ("done", "extended") and (sentence := self._unsuitable(job, fixed, moving)):
+        if state not in ("done", "kept", "extended") and (sentence := self._unsuitable(job, fixed, moving)):
             return PlannedJob(job, where, "refused", sentence)
-        if state != "done" and cost.memory > self._settings.memory:
+        if state not in ("done", "kept") and cost.memory > self._settings.memory:
             state, why = "refused", self._too_large(job.arm, cost.memory, fixed, moving)
         files = fixed.size + job.inverse * moving.size + job.momentum * fixed.size
         size = _BYTES_PER_VECTOR * files + 4 * fixed.size * len(job.extras)
-        return PlannedJob(job, where, state, why, cost, identity, size, seen, Outcome.OUT_OF_MEMORY)
+        return PlannedJob(job, where, state, why, cost, identity, size, seen, Outcome.OUT_OF_MEMORY, keepable)
+
+    def _otherwise(self, job: Job, status: JobStatus) -> tuple[str, bool]:
+        """How a job was done otherwise than is asked now, and whether it was by other software alone."""
+        record, content = self._record(job.arm), "its images or masks had other content"
+        alike = [one for one in self._alike(job.arm) if status.version in ("", one.version)]
+        for one in alike:
+            if status.hash == job.hash(self._digests, one.software):
+                return f"it was made with {one.words}", True
+        if not status.version:
+            return "it was done with other parameters, versions or inputs", False
+        if status.version == record.version and status.masks in (None, job.masks_used):
+            return content, False
+        return f"it was made with {record.differences(status)}{f'; {content}' if alike else ''}", False
 
     def _unsuitable(self, job: Job, fixed: Grid, moving: Grid) -> str:
         """What the headers say against a job, as a sentence; empty where nothing does."""
@@ -346,13 +399,21 @@ class _Planner:
 
 def progress(where: JobFolder, identity: str, job: Job) -> tuple[State, str]:
     """Whether a job's status proves it done, and why not."""
-    status = where.read_status()
+    return _progress(where, where.read_status(), identity, job)
+
+
+def _progress(where: JobFolder, status: JobStatus | None, identity: str, job: Job) -> tuple[State, str]:
     if status is None:
         return ("again", "it was begun but never ended") if where.log.exists() else ("new", "")
     if not status.ok:
         return "again", status.why
     if status.hash != identity:
         return "changed", "it was done with other parameters, versions or inputs"
+    return _left(where, status, job)
+
+
+def _left(where: JobFolder, status: JobStatus, job: Job) -> tuple[State, str]:
+    """What a job lacks whose field is the one that is asked for."""
     lacking = []
     for role in job.outputs:
         written = status.files.get(role)

@@ -12,13 +12,14 @@ from typing import Any
 
 from iterreg.batch.arms import Job, versions
 from iterreg.batch.plan import Plan, PlannedJob, arm_record, refuse_other_dataset
+from iterreg.dataset.base import Pair
 from iterreg.errors import InputError
 from iterreg.jobs.atomic import write_bytes, write_text
 from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome, Report
 from iterreg.jobs.resources import available_cores, cpu_model
 from iterreg.methods.presets import kept_names
-from iterreg.runs import JobStatus, RunFolder, RunRecord, Sidecar
+from iterreg.runs import ArmRecord, JobStatus, RunFolder, RunRecord, Sidecar
 from iterreg.runs.content import Content, read_content
 from iterreg.runs.record import Command, DatasetRecord
 from iterreg.runs.status import OUTPUTS, Attempt, Folding, WrittenFile
@@ -30,8 +31,9 @@ COLUMNS = (
     "arm", "method", "preset", "pair", "case", "task", "outcome", "reason", "attempts",
     "ndv_percent", "folded_voxels", "lowest_determinant", "worst_x", "worst_y", "worst_z",
     "cpu_s", "wall_s", "peak_mib", "threads", "threads_seen", "seed", "field", "host", "finished", "hash",
+    "made_with",
 )  # fmt: skip
-"""Columns of ``results.csv``."""
+"""Columns of ``results.csv``; ``made_with`` says how a result was made otherwise than its arm is now."""
 
 
 def record_request(plan: Plan, folder: RunFolder, *, command: str) -> None:
@@ -69,7 +71,7 @@ def _request(plan: Plan, folder: RunFolder, command: str) -> RunRecord:
     if folder.record.exists():
         before = folder.read()
         refuse_other_dataset(before, plan.dataset, folder)
-    arms = {arm.name: arm_record(arm, plan.settings).after(before.arms.get(arm.name)) for arm in plan.arms}
+    arms = {arm.name: arm_record(arm, plan.settings, before.arms.get(arm.name)) for arm in plan.arms}
     asked = Command(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
@@ -172,7 +174,7 @@ def _sidecar(job: Job, status: JobStatus, details: Mapping[str, Any], digests: F
         command=shlex.join(sys.argv),
         parameters=dict(job.arm.parameters.values),
         parameter_files=kept_names(job.arm.parameters.files),
-        versions=versions(job.arm.method),
+        versions={**versions(job.arm.method), **job.arm.software},
         machine=_machine(),
         inputs={role: {"path": str(path), "sha256": digests(path)} for role, path in job.inputs().items()},
         details=details,
@@ -190,7 +192,7 @@ def _machine() -> dict[str, str | int]:
     }
 
 
-def result_row(arm: str, status: JobStatus) -> dict[str, Any]:
+def result_row(arm: str, status: JobStatus, made_with: str = "") -> dict[str, Any]:
     """A job's row in ``results.csv``; empty cells where a failed job has no figure."""
     folding = status.folding or Folding()
     place = folding.lowest_at or ("", "", "")
@@ -221,8 +223,17 @@ def result_row(arm: str, status: JobStatus) -> dict[str, Any]:
         "host": status.host,
         "finished": status.finished,
         "hash": status.hash[:16],
+        "made_with": made_with,
     }
     return {name: "" if value is None else value for name, value in row.items()}
+
+
+def _made_with(arm: ArmRecord, status: JobStatus, pair: Pair | None) -> str:
+    if not status.ok:
+        return ""
+    if arm.keeps(status):
+        return f"{arm.differences(status)} (kept)"
+    return "" if arm.made(status, pair) else arm.differences(status)
 
 
 def write_results(folder: RunFolder) -> list[dict[str, Any]]:
@@ -240,10 +251,12 @@ def write_results(folder: RunFolder) -> list[dict[str, Any]]:
     """
     with folder.lock():
         rows = []
-        for arm in folder.read().arms:
+        record = folder.read()
+        for arm, request in record.arms.items():
             for job in folder.arm(arm).jobs():
                 status = job.read_status()
                 if status is not None:
-                    rows.append(result_row(arm, status))
+                    made_with = _made_with(request, status, record.by_name.get(job.pair))
+                    rows.append(result_row(arm, status, made_with))
         write_text(folder.results, table_text(rows, COLUMNS))
     return rows

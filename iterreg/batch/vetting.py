@@ -114,6 +114,7 @@ def inspect(method: MethodResults, dataset: Dataset, *, ignore_extra: bool = Fal
             notes += _replaced(found)
         else:
             errors.append(found)
+    notes += method.kept(pair.name for pair in asked.values())
     return Inspection(tuple(members), tuple(errors), tuple(notes))
 
 
@@ -176,7 +177,7 @@ def _proven(run: Run, arm: str, wanted: Mapping[str, Pair], shapes: _Shapes) -> 
     found = survey(run.folder, run.record, arms=[arm], pairs=names, verify=True)
     for entry, name in zip(found, wanted, strict=True):
         path = run.folder.arm(arm).fields / name
-        if entry.state != "done" or entry.status is None:
+        if not entry.is_usable or entry.status is None:
             yield f"{path}: {_undone(entry, entry.pair in run.record.by_name)}"
             continue
         shape, stored = shapes[name], stored_shape(path)

@@ -52,6 +52,11 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--scratch", type=path_argument, help="where temporary files go (default: the system's)"
     )
+    parser.add_argument(
+        "--keep-changed", action="store_true",
+        help="keep what is done and differs by the software alone that made it (an earlier iterreg, other "
+        "versions of libraries); default: do it again",
+    )  # fmt: skip
     group = parser.add_argument_group("registration")
     group.add_argument("--seed", type=int, default=1, help="seed of every engine (default 1)")
     group.add_argument(
@@ -100,6 +105,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
         extras=tuple(role for role in SAVED if role in saved and role not in ("inverse", "momentum")),
         cold=args.cold,
         scratch=args.scratch,
+        keep_changed=args.keep_changed,
     )
 
 

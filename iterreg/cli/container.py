@@ -287,7 +287,7 @@ def _deliver(plan: Plan, folder: RunFolder, mounts: Mounts, fallback: bool) -> t
     failed = {
         entry.pair: (entry, refused.get(entry.pair) or entry.why or "it has not ended")
         for entry in entries
-        if entry.state != "done" or entry.pair in refused
+        if not entry.is_usable or entry.pair in refused
     }
     for name in names:
         if name not in failed:

@@ -132,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
         records = score(method, dataset, rules, whole=whole, out=out, cores=args.cores)
         print(table(records, rules.protocol))
         _explain(records, rules)
+        for note in method.kept(pair.name for pair in dataset.pairs):
+            print(f"note: {note}")
         print(f"\n{out}: metrics.json (the challenge's schema), pairs.csv, labels.csv, summary.json")
         all_scored &= not any(record.scores is None or record.scores.problems for record in records)
     return 0 if all_scored else 2
@@ -288,6 +290,7 @@ def refresh(
         notes += [f"{method.name}: {said}." for said in foreign_formats(records, rules)]
         notes += [f"{method.name}: {record.doubt}." for record in records if record.doubt]
         notes += [f"{method.name}: {said}." for p in dataset.pairs if (said := method.other_version(p.name))]
+        notes += [f"{said}." for said in method.kept(pair.name for pair in dataset.pairs)]
     return new, notes
 
 

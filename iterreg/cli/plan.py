@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "print_plan", "run"]
 
 _SHOWN = 20
+_HOWS = 3
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -43,6 +44,18 @@ def run(args: argparse.Namespace) -> int:
     return 1 if plan.in_state("refused") else 0
 
 
+def _about_software(plan: Plan) -> str:
+    """What is done, but by other software, and what becomes of it; empty when there is no such job."""
+    jobs = [one for one in plan.jobs if one.keepable and one.state in ("changed", "kept")]
+    if not jobs:
+        return ""
+    hows = list(dict.fromkeys(one.why.removeprefix("it was ") for one in jobs))
+    how = f"{' and '.join(hows[:_HOWS])}{' …' if len(hows) > _HOWS else ''}"
+    if plan.settings.keep_changed:
+        return f"{count(len(jobs), 'result')} {how}, kept by --keep-changed"
+    return f"{count(len(jobs), 'result')} {how}: done again, unless --keep-changed keeps them"
+
+
 def print_plan(plan: Plan) -> None:
     """Print a plan: the data set, a line per arm, the schedule, and every job that cannot run."""
     from iterreg.jobs.progress import format_seconds
@@ -57,13 +70,17 @@ def print_plan(plan: Plan) -> None:
         print(f"  note: {note}")
     for arm in plan.arms:
         jobs = [entry for entry in plan.jobs if entry.job.arm is arm]
-        states: Counter[str] = Counter(entry.state for entry in jobs)
-        left = [entry for entry in jobs if entry.state not in ("done", "refused")]
+        states: Counter[str] = Counter(
+            "outdated" if entry.state == "changed" and entry.keepable else entry.state for entry in jobs
+        )
+        left = [entry for entry in jobs if entry.state not in ("done", "kept", "refused")]
         parts = [
             f"{states[state]} {word}"
             for state, word in (
-                ("done", "done"), ("new", "to do"), ("again", "to do again"),
+                ("done", "done"), ("kept", "done with other software, kept"),
+                ("new", "to do"), ("again", "to do again"),
                 ("changed", "done with other settings, to do again"),
+                ("outdated", "done with other software, to do again"),
                 ("extended", "done, to be given more files"), ("refused", "cannot run"),
             )
             if states[state]
@@ -77,6 +94,8 @@ def print_plan(plan: Plan) -> None:
         print(f"  {arm.name}: {', '.join(parts)}{price}")
         for note in arm.parameters.notes:
             print(f"    note: {note}")
+    if said := _about_software(plan):
+        print(f"  note: {said}")
     if plan.todo:
         print(
             f"{count(len(plan.todo), 'job')}, {plan.parallel} at a time with {count(plan.threads, 'thread')} "

@@ -111,7 +111,7 @@ def execute(
 
 def close(plan: Plan, folder: RunFolder, summary: Summary) -> int:
     refused = len(plan.in_state("refused"))
-    parts = [f"{len(plan.in_state('done')) + summary.done} of {len(plan.jobs)} done"]
+    parts = [f"{len(plan.in_state('done', 'kept')) + summary.done} of {len(plan.jobs)} done"]
     for number, word in (
         (summary.failed, "failed"), (refused, "could not run"),
         (summary.elsewhere, "with another process"), (summary.left, "not finished"),

@@ -6,6 +6,7 @@ import argparse
 from collections import Counter
 
 from iterreg.cli.commands import Subparsers, path_argument
+from iterreg.words import count
 
 __all__ = ["add_parser", "run"]
 
@@ -48,10 +49,12 @@ def run(args: argparse.Namespace) -> int:
     width = max(map(len, arms), default=0)
     for arm in arms:
         states = Counter(entry.state for entry in entries if entry.arm == arm)
-        print(f"  {arm:{width}}  " + ", ".join(f"{count} {state}" for state, count in states.items()))
+        print(f"  {arm:{width}}  " + ", ".join(f"{many} {state}" for state, many in states.items()))
     for entry in entries:
-        if entry.why:
+        if entry.why and entry.state != "kept":
             print(f"  {entry.state} {entry.arm}/{entry.pair}: {entry.why}")
+    for (arm, why), kept in Counter((one.arm, one.why) for one in entries if one.state == "kept").items():
+        print(f"  kept {arm}: {count(kept, 'result')} {why}")
     for problem in record.problems:
         print(f"  {problem}")
     states = Counter(entry.state for entry in entries)

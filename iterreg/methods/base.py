@@ -16,7 +16,17 @@ from typing import Any, Protocol, runtime_checkable
 from iterreg.field import DisplacementField
 from iterreg.volume import Grid, Volume
 
-__all__ = ["Cost", "Method", "Momentum", "Parameters", "Registration", "Task", "refusal", "saves_momentum"]
+__all__ = [
+    "Cost",
+    "Method",
+    "Momentum",
+    "Parameters",
+    "Registration",
+    "Task",
+    "identity",
+    "refusal",
+    "saves_momentum",
+]
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ class Method(Protocol):
     """Its name on the command line and in run folders: lower case, no colon."""
 
     distributions: tuple[str, ...]
-    """PyPI distributions whose versions shape its result (``("antspyx",)``)."""
+    """PyPI distributions whose versions shape its result, whatever the parameters (``("antspyx",)``)."""
 
     def parameters(self, source: str | None) -> Parameters:
         """Resolve a preset's name, the path of the user's parameter file, or None (the default preset).
@@ -166,6 +176,23 @@ class Method(Protocol):
 def saves_momentum(method: Method) -> bool:
     """Whether a method's registrations come with a momentum: it says so by an attribute of this name."""
     return bool(getattr(method, "saves_momentum", False))
+
+
+def identity(method: Method, parameters: Parameters) -> dict[str, str | int | float]:
+    """What of code and software, besides its `distributions`, shapes a method's result under some parameters.
+
+    It is a part of each job's hash: once it says something else, what was made before is not what is asked
+    for any more. A method says it, without importing its engine, by an optional ``identity(parameters)``.
+
+    Returns
+    -------
+    Name -> version, digest or number, the same in every process and on every machine with that code: no path,
+    no time, no host. Users are told of a change as ``NAME 1.2 instead of 1.3``; a name that begins with
+    ``code of`` holds a digest, and they are told ``other code of …``. A method whose result depends on the
+    number of threads may say so here too; it is recorded and compared like the rest.
+    """
+    ask = getattr(method, "identity", None)
+    return dict(ask(parameters)) if ask is not None else {}
 
 
 def refusal(method: Method, parameters: Parameters, fixed: Grid, moving: Grid) -> str:

@@ -20,6 +20,7 @@ from iterreg.field import DisplacementField
 from iterreg.io.lps import RAS_TO_LPS, geometry_of
 from iterreg.methods import presets
 from iterreg.methods.base import Cost, Parameters, Registration, Task
+from iterreg.methods.code import code_digest
 from iterreg.methods.elastix_keys import effective_count, idle, notes
 from iterreg.methods.elastix_log import LogSummary, read_log
 from iterreg.methods.elastix_parameters import ParameterMap, first_value, per_resolution, read_parameter_map
@@ -105,6 +106,10 @@ class Elastix:
                 for note in notes(stage, str(path), besides=(FOREGROUND_MASK,))
             ),
         )
+
+    def identity(self, parameters: Parameters) -> Mapping[str, str]:
+        """See `iterreg.methods.base.identity`."""
+        return {"code of elastix": code_digest("iterreg.methods.elastix")}
 
     def cost(self, parameters: Parameters, fixed: Grid, moving: Grid) -> Cost:
         """Estimate from the grids, the resolutions, their iterations and samples.

@@ -75,6 +75,41 @@ class Foreign:
             )
         return Cost(memory=int(answer.memory), cpu_seconds=float(answer.cpu_seconds))
 
+    def identity(self, parameters: Parameters) -> dict[str, str | int | float]:
+        """As the method says it; empty where it says nothing. See `iterreg.methods.base.identity`.
+
+        Raises
+        ------
+        InputError
+            If it fails, or gives what is no mapping of names to texts and finite numbers.
+        """
+        if not hasattr(self._method, "identity"):
+            return {}
+        answer = self._asked("identity", parameters)
+        if not isinstance(answer, Mapping):
+            raise self._broken(f"identity() gives {answer!r:.80}, not a mapping of names to texts or numbers")
+        for key, value in answer.items():
+            if not (isinstance(key, str) and key.strip() and _writable(key) and _plain(value)):
+                raise self._broken(
+                    f"identity() says {value!r:.40} of {key!r:.40}, not a text or finite number of a name"
+                )
+        return dict(answer)
+
+    def refusal(self, parameters: Parameters, fixed: Grid, moving: Grid) -> str:
+        """As the method says it; empty where it says nothing. See `iterreg.methods.base.refusal`.
+
+        Raises
+        ------
+        InputError
+            If it fails, or gives what is no text.
+        """
+        if not hasattr(self._method, "refusal"):
+            return ""
+        answer = self._asked("refusal", parameters, fixed, moving) or ""
+        if not isinstance(answer, str):
+            raise self._broken(f"refusal() gives {answer!r:.80}, not a sentence")
+        return _line(answer)
+
     def environment(self, threads: int) -> Mapping[str, str]:
         """As the method wants it.
 
@@ -142,7 +177,11 @@ def said(error: BaseException) -> str:
         text = str(error)
     except Exception:  # that can fail as well
         text = ""
-    line = " ".join(text.split()) or type(error).__name__
+    return _line(text) or type(error).__name__
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.split())
     printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line[:_LONGEST])
     return printable if len(line) <= _LONGEST else f"{printable} …"
 
@@ -150,6 +189,12 @@ def said(error: BaseException) -> str:
 def _amount(value: object) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and math.isfinite(value) and value >= 0  # type: ignore[arg-type, operator]
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, str):
+        return _writable(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _writable(text: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
 from iterreg.methods.base import Cost, Parameters, Registration, Task
+from iterreg.methods.code import code_digest
 from iterreg.volume import Grid
 
 __all__ = ["Identity"]
@@ -22,6 +23,9 @@ class Identity:
         if source is not None:
             raise InputError(f"the identity takes no parameters, got {source!r}")
         return Parameters(preset="", values={})
+
+    def identity(self, parameters: Parameters) -> Mapping[str, str]:
+        return {"code of identity": code_digest("iterreg.methods.identity")}
 
     def cost(self, parameters: Parameters, fixed: Grid, moving: Grid) -> Cost:
         return Cost(memory=100 * 2**20 + 30 * fixed.size + 8 * moving.size, cpu_seconds=1.0)

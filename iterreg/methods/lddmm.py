@@ -13,6 +13,7 @@ from iterreg.dataset.suitability import BRAIN_MM, apart, of_a_brain
 from iterreg.errors import InputError
 from iterreg.methods import presets
 from iterreg.methods.base import Cost, Parameters, Registration, Task
+from iterreg.methods.code import code_digest
 from iterreg.methods.usable import named, refuse_unusable
 from iterreg.toml_parameters import from_mapping, plain, read_toml
 from iterreg.volume import Grid
@@ -57,7 +58,7 @@ class LDDMM:
     """Geodesic shooting with a half-way momentum, coarse to fine."""
 
     name = "lddmm"
-    distributions: tuple[str, ...] = ()
+    distributions: tuple[str, ...] = ("numba", "numpy", "scipy")
     saves_momentum = True
 
     def parameters(self, source: str | None) -> Parameters:
@@ -73,6 +74,10 @@ class LDDMM:
         path = presets.find(self.name, DEFAULT_PRESET if source is None else source)
         settings = read_toml(path, Settings)
         return Parameters(preset=path.stem, values=plain(settings), files=(path,))
+
+    def identity(self, parameters: Parameters) -> Mapping[str, str]:
+        """See `iterreg.methods.base.identity`."""
+        return {"code of lddmm": code_digest("iterreg.methods.lddmm", "iterreg.lddmm")}
 
     def cost(self, parameters: Parameters, fixed: Grid, moving: Grid) -> Cost:
         """A rough figure: all iterations are used, and the foreground fills the share that a brain does."""

@@ -19,6 +19,7 @@ from iterreg.field import DisplacementField
 from iterreg.methods import presets
 from iterreg.methods.ants_engine import Box, ants_image, compose_transforms, run_program, whole_box
 from iterreg.methods.base import Cost, Parameters, Registration, Task
+from iterreg.methods.code import code_digest
 from iterreg.methods.cropping import registered_boxes
 from iterreg.methods.itk_grid import perpendicular, shear
 from iterreg.methods.syn_settings import Metric, Settings, antsregistration_arguments
@@ -59,6 +60,10 @@ class SyN:
         path = presets.find(self.name, DEFAULT_PRESET if source is None else source)
         settings = read_toml(path, Settings)
         return Parameters(preset=path.stem, values=plain(settings), files=(path,))
+
+    def identity(self, parameters: Parameters) -> Mapping[str, str]:
+        """See `iterreg.methods.base.identity`."""
+        return {"code of syn": code_digest("iterreg.methods.syn")}
 
     def cost(self, parameters: Parameters, fixed: Grid, moving: Grid) -> Cost:
         """A rough figure: all iterations are used, and a cropped volume is a brain's."""

@@ -363,6 +363,7 @@ def _method(result: Results, pairs: Sequence[str]) -> dict[str, Any]:
     if request is not None:
         recorded = {"parameters": request.values, "seed": request.seed, "masks": request.masks}
         recorded["notes"] = list(request.notes)
+        recorded["kept"] = entry.kept(pairs)
     if sidecar is not None:
         recorded = {"parameters": sidecar.parameters, "seed": sidecar.status.seed} | recorded
         recorded["warnings"] = sidecar.details.get("warnings")

@@ -126,6 +126,19 @@ class MethodResults:
             "so it is no field of this method as it is now; run the arm over this pair again"
         )
 
+    def kept(self, pairs: Iterable[str]) -> list[str]:
+        """Which of some pairs' fields were made by other software and are kept: a sentence for each, how."""
+        request, found = self.request, dict[str, list[str]]()
+        for pair in pairs if request is not None and request.kept else ():
+            status = self.status(pair)
+            if request is not None and status is not None and status.ok and request.keeps(status):
+                found.setdefault(request.differences(status), []).append(pair)
+        return [
+            f"{self.name}: {len(names)} of its fields are kept that were made with {how} "
+            f"({', '.join(names[:3])}{' …' if len(names) > 3 else ''})"
+            for how, names in found.items()
+        ]
+
     def doubt(self, pair: str, field: Path, sha256: str) -> Doubt | None:
         """Why a pair's field is not the one that status and sidecar describe; None when nothing says so.
 

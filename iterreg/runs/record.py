@@ -109,7 +109,8 @@ class ArmRecord:
     Attributes
     ----------
     values, seed, software
-        With the method: what shapes every field of the arm, apart from the images. `software` are versions.
+        With the method: what shapes every field of the arm, apart from the images. `software` are versions,
+        and digests of code under names that begin with ``code of``.
     masks
         Which of the data set's masks the similarity is confined to.
     files
@@ -120,6 +121,9 @@ class ArmRecord:
         Names method, values, seed and software; ``""`` in records of before.
     earlier
         What the arm was before, the latest last.
+    kept
+        Versions of `earlier` whose results the user keeps beside those of this one, though other software
+        made them.
     """
 
     method: str
@@ -132,18 +136,35 @@ class ArmRecord:
     notes: tuple[str, ...] = ()
     version: str = ""
     earlier: tuple[ArmRecord, ...] = ()
+    kept: tuple[str, ...] = ()
 
     def after(self, before: ArmRecord | None) -> ArmRecord:
         """This record as it follows an earlier one of the same arm."""
         if before is None or not any(self.differs_from(before)):
-            return replace(self, earlier=before.earlier if before else ())
-        known = (*before.earlier, replace(before, earlier=()))
+            return replace(self, earlier=before.earlier, kept=before.kept) if before else self
+        known = (*before.earlier, replace(before, earlier=(), kept=()))
         mine = (self.version, self.masks)
         return replace(self, earlier=tuple(one for one in known if (one.version, one.masks) != mine))
 
+    def keeping(self) -> ArmRecord:
+        """This record, with the results kept that an earlier one made of the same parameters and seed."""
+        return replace(self, kept=tuple(dict.fromkeys(one.version for one in self.alike() if one.version)))
+
+    def alike(self) -> Iterator[ArmRecord]:
+        """What the arm was before that differs from this by its software alone, if at all; masks aside."""
+        mine = (self.method, self.seed, _flat(self.values))
+        return (one for one in self.earlier if (one.method, one.seed, _flat(one.values)) == mine)
+
+    def keeps(self, status: JobStatus) -> bool:
+        """Whether other software made a job's result, which is kept all the same."""
+        return bool(status.version) and status.version != self.version and status.version in self.kept
+
     def made(self, status: JobStatus, pair: Pair | None) -> bool:
-        """Whether a job ended with these very parameters and masks, as far as its status says."""
-        if status.version and self.version and status.version != self.version:
+        """Whether a job's result is the arm's: of these very parameters and masks, as far as its status says.
+
+        It is of this software too, or one that the arm `keeps`.
+        """
+        if status.version and self.version and status.version not in (self.version, *self.kept):
             return False
         if status.masks is None or pair is None:
             return True
@@ -188,9 +209,7 @@ class ArmRecord:
         )
         if len(changed) > _SHOWN:
             yield f"{len(changed) - _SHOWN} more parameters"
-        for name, version in self.software.items():
-            if other.software and other.software.get(name) != version:
-                yield f"{name} {other.software.get(name, '(none)')} instead of {version}"
+        yield from _other_software(self.software, other.software)
 
     @classmethod
     def from_json(cls, content: Content) -> ArmRecord:
@@ -205,6 +224,7 @@ class ArmRecord:
             tuple(map(str, content.get("notes", list) or ())),
             content.text("version"),
             tuple(map(cls.from_json, content.objects("earlier"))),
+            tuple(map(str, content.get("kept", list) or ())),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -219,10 +239,28 @@ class ArmRecord:
             "notes": list(self.notes),
             "version": self.version,
             **({"earlier": [one.to_json() for one in self.earlier]} if self.earlier else {}),
+            **({"kept": list(self.kept)} if self.kept else {}),
         }
 
 
 _SHOWN = 3
+_CODE = "code of "
+
+
+def _other_software(mine: Mapping[str, str], theirs: Mapping[str, str]) -> Iterator[str]:
+    """In words, what of the software of an arm was otherwise."""
+    code = [name for name in {**theirs, **mine} if name.startswith(_CODE)]
+    if code and not any(name in theirs for name in code):
+        yield "code that was not recorded (by an earlier iterreg)"
+        code = []
+    for name in code:
+        if mine.get(name) != theirs.get(name):
+            yield f"other {name}"
+    for name in {**theirs, **mine}:
+        # The version of iterreg itself was recorded before its code was.
+        if name.startswith(_CODE) or name == "iterreg" or not theirs or mine.get(name) == theirs.get(name):
+            continue
+        yield f"{name} {theirs.get(name, '(not recorded)')} instead of {mine.get(name, '(any)')}"
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, str]:

@@ -17,7 +17,7 @@ from iterreg.runs.status import JobStatus, WrittenFile
 
 __all__ = ["Entry", "State", "damage", "survey"]
 
-State = Literal["done", "failed", "running", "missing", "damaged", "changed"]
+State = Literal["done", "failed", "running", "missing", "damaged", "changed", "kept"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Entry:
     state
         ``done``; ``failed``; ``running`` (a live process holds it); ``missing`` (never run or cut off);
         ``damaged`` (done once, but a file of it is not what was written); ``changed`` (done with other
-        parameters than the arm has now).
+        parameters or other software than the arm has now); ``kept`` (done with other software, and kept).
     why
-        A sentence for failed, damaged and changed jobs.
+        A sentence for failed, damaged and changed jobs, and what the kept ones were made with.
     status
         What was recorded, None when nothing was.
     """
@@ -41,6 +41,11 @@ class Entry:
     state: State
     why: str
     status: JobStatus | None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether its field is the arm's."""
+        return self.state in ("done", "kept")
 
 
 def survey(
@@ -88,7 +93,11 @@ def _state(
     if arm is not None and not arm.made(status, pair):
         return "changed", f"{job.field}: was made with {arm.differences(status)}; run the arm over it again"
     found = next(_damages(job, status, verify), "")
-    return ("damaged", found) if found else ("done", "")
+    if found:
+        return "damaged", found
+    if arm is not None and arm.keeps(status):
+        return "kept", f"made with {arm.differences(status)}"
+    return "done", ""
 
 
 def _damages(job: JobFolder, status: JobStatus, verify: bool) -> Iterator[str]:

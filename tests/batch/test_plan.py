@@ -126,12 +126,132 @@ def test_changed_parameters_are_done_again(
     assert "other parameters" in plan.jobs[0].why
 
 
-def test_another_version_is_done_again(
+class Engine(Priced):
+    """With an engine that has a version."""
+
+    version = "0.60"
+
+    def identity(self, parameters: Parameters) -> Mapping[str, str]:
+        return {"engine": self.version}
+
+
+def engine_arm(**values: Any) -> Arm:
+    return Arm("engine", Engine(), Parameters("", {"memory": GIB, **values}))
+
+
+def record(folder: RunFolder, dataset: Dataset, arm: Arm, settings: Settings | None = None) -> None:
+    """Have run.json say what `iterreg run` would."""
+    before = folder.read().arms.get(arm.name) if folder.record.exists() else None
+    request = arm_record(arm, settings or Settings(), before)
+    folder.write(RunRecord(DatasetRecord.of(dataset), dataset.pairs, {arm.name: request}))
+
+
+@pytest.fixture
+def by_an_older_engine(dataset: Dataset, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six results, and then another engine."""
+    record(folder, dataset, engine_arm())
+    plan = make_plan(dataset, [engine_arm()], folder, Settings())
+    pretend(plan, version=engine_arm().version(1), masks=[], seed=1)
+    monkeypatch.setattr(Engine, "version", "0.61")
+
+
+@pytest.mark.usefixtures("by_an_older_engine")
+def test_other_software_is_done_again_or_kept(dataset: Dataset, folder: RunFolder) -> None:
+    plan = make_plan(dataset, [engine_arm()], folder, Settings())
+    assert states(plan) == ["changed"] * 6
+    assert {one.why for one in plan.jobs} == {"it was made with engine 0.60 instead of 0.61"}
+    assert all(one.keepable for one in plan.jobs)
+    assert len(plan.todo) == 6
+    plan = make_plan(dataset, [engine_arm()], folder, Settings(keep_changed=True))
+    assert states(plan) == ["kept"] * 6
+    assert plan.todo == ()
+
+
+@pytest.mark.usefixtures("by_an_older_engine")
+def test_a_kept_result_lacks_what_any_other_would(dataset: Dataset, folder: RunFolder) -> None:
+    """Its field must be there; an inverse is made with the field, by the engine of today."""
+    first = make_plan(dataset, [engine_arm()], folder, Settings()).jobs[0]
+    first.folder.field.unlink()
+    keeping = Settings(keep_changed=True)
+    plan = make_plan(dataset, [engine_arm()], folder, keeping)
+    assert states(plan) == ["again"] + ["kept"] * 5
+    assert "is missing" in plan.jobs[0].why
+    assert states(make_plan(dataset, [engine_arm()], folder, replace(keeping, inverse=True))) == ["again"] * 6
+    extras = replace(keeping, extras=("warped",))
+    assert states(make_plan(dataset, [engine_arm()], folder, extras)) == ["again"] + ["extended"] * 5
+
+
+@pytest.mark.usefixtures("by_an_older_engine")
+@pytest.mark.parametrize(
+    ("values", "settings", "why"),
+    [
+        ({"seconds": 3.0}, Settings(), "seconds (none) instead of 3.0; engine 0.60 instead of 0.61"),
+        ({}, Settings(seed=2), "seed 1 instead of 2; engine 0.60 instead of 0.61"),
+    ],
+)
+def test_other_parameters_are_never_kept(
+    dataset: Dataset, folder: RunFolder, values: dict[str, Any], settings: Settings, why: str
+) -> None:
+    plan = make_plan(dataset, [engine_arm(**values)], folder, replace(settings, keep_changed=True))
+    assert states(plan) == ["changed"] * 6
+    assert {one.why for one in plan.jobs} == {f"it was made with {why}"}
+    assert not any(one.keepable for one in plan.jobs)
+
+
+@pytest.mark.usefixtures("by_an_older_engine")
+def test_other_images_are_never_kept(dataset: Dataset, folder: RunFolder) -> None:
+    path = dataset.pairs[0].fixed.path
+    nib.save(nib.Nifti1Image(np.ones((6, 5, 4), np.float32), np.eye(4)), path)
+    plan = make_plan(dataset, [engine_arm()], folder, Settings(keep_changed=True))
+    for planned in plan.jobs:
+        assert planned.state == ("changed" if path in planned.job.inputs().values() else "kept")
+    assert plan.jobs[0].why.endswith("engine 0.60 instead of 0.61; its images or masks had other content")
+
+
+@pytest.mark.usefixtures("by_an_older_engine")
+def test_a_part_is_run_beside_what_is_kept(
     dataset: Dataset, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Otherwise an arm would silently be of two versions; with other parameters it is refused as ever."""
+    part = replace(dataset, pairs=dataset.pairs[:1])
+    with pytest.raises(InputError, match=r"5 of its fields.*engine 0.60 instead of 0.61.*--keep-changed"):
+        make_plan(part, [engine_arm()], folder, Settings())
+    keeping = Settings(keep_changed=True)
+    assert states(make_plan(part, [engine_arm()], folder, keeping)) == ["kept"]
+    with pytest.raises(InputError, match="5 of its fields") as caught:
+        make_plan(part, [engine_arm()], folder, replace(keeping, seed=2))
+    assert "--keep-changed" not in str(caught.value)
+    record(folder, dataset, engine_arm(), keeping)
+    monkeypatch.setattr(Engine, "version", "0.62")
+    with pytest.raises(InputError, match=r"5 of its fields.*engine 0.61 instead of 0.62.*--keep-changed"):
+        make_plan(part, [engine_arm()], folder, Settings())
+    monkeypatch.setattr(Engine, "version", "0.61")
+    assert states(make_plan(part, [engine_arm()], folder, Settings())) == ["changed"], "asked for anew"
+
+
+def test_the_version_of_iterreg_itself_undoes_nothing(
+    dataset: Dataset, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code is known where it counts."""
     pretend(make_plan(dataset, [arm()], folder, Settings()))
     monkeypatch.setattr("iterreg.__version__", "99")
-    assert states(make_plan(dataset, [arm()], folder, Settings())) == ["changed"] * 6
+    assert states(make_plan(dataset, [arm()], folder, Settings())) == ["done"] * 6
+
+
+def test_results_of_before_the_code_was_recorded_are_changed_once(
+    dataset: Dataset, folder: RunFolder
+) -> None:
+    """They name the versions of iterreg and its engines alone."""
+    before = {"iterreg": "0.0.1", "antspyx": "0.6.1"}
+    request = replace(arm_record(engine_arm(), Settings()), software=before, version="of-before")
+    folder.write(RunRecord(DatasetRecord.of(dataset), dataset.pairs, {"engine": request}))
+    for planned in make_plan(dataset, [engine_arm()], folder, Settings()).jobs:
+        digest = planned.job.hash(FileDigests(), before)
+        pretend_one(planned.folder, digest, version="of-before", masks=[], seed=1)
+    plan = make_plan(dataset, [engine_arm()], folder, Settings())
+    assert states(plan) == ["changed"] * 6
+    assert "code that was not recorded (by an earlier iterreg)" in plan.jobs[0].why
+    assert states(make_plan(dataset, [engine_arm()], folder, Settings(keep_changed=True))) == ["kept"] * 6
 
 
 def test_cores_threads_and_timeout_change_nothing(dataset: Dataset, folder: RunFolder) -> None:

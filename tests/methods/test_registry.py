@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 from iterreg.batch.arms import parse_arm
 from iterreg.errors import EngineError, InputError
 from iterreg.methods import registry
-from iterreg.methods.base import Method, Task
+from iterreg.methods.base import Method, Task, identity, refusal
 from iterreg.methods.foreign import said
 from iterreg.volume import Grid, Volume
 
@@ -81,7 +82,7 @@ def test_a_sound_method_of_others_is_used(plugin: Callable[[str], None]) -> None
     assert isinstance(method, Method)
     assert method.distributions == ("numpy",)
     assert method.cost(method.parameters(None), Grid((4, 4, 4)), Grid((4, 4, 4))).memory == 1000
-    assert parse_arm("own").identity["versions"]["numpy"] == np.__version__
+    assert parse_arm("own").software["numpy"] == np.__version__
     from iterreg.methods.base import saves_momentum
 
     assert saves_momentum(method)
@@ -118,6 +119,73 @@ def test_a_broken_method_of_others_is_one_sentence(
     with pytest.raises(InputError, match=said) as caught:
         parse_arm("own")
     assert "\n" not in str(caught.value)
+
+
+def test_a_method_of_others_may_say_what_shapes_its_result(plugin: Callable[[str], None]) -> None:
+    plugin("")
+    without = parse_arm("own").software
+    assert set(without) == {"code of images and fields", "numpy"}
+    plugin("    def identity(self, parameters): return {'weights': 'v2', 'blocks': 3}")
+    assert parse_arm("own").software == {**without, "weights": "v2", "blocks": "3"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("None", "identity.. gives None, not a mapping"),
+        ("{1: 'a'}", "identity.. says 'a' of 1, not a text"),
+        ("{'': 'a'}", "identity.. says 'a' of ''"),
+        ("{'a': None}", "identity.. says None of 'a'"),
+        ("{'a': True}", "identity.. says True of 'a'"),
+        ("{'a': float('nan')}", "identity.. says nan of 'a'"),
+        ("{'a': chr(0xd800)}", "identity.. says "),
+        ("{'a': ['b']}", "identity.. says ..b.. of 'a'"),
+        ("1 / 0", "identity.. fails .ZeroDivisionError"),
+    ],
+)
+def test_an_identity_that_is_none_is_refused(answer: str, said: str, plugin: Callable[[str], None]) -> None:
+    plugin(f"    def identity(self, parameters): return {answer}")
+    arm = parse_arm("own")
+    with pytest.raises(InputError, match=rf"'own' \(own_method:Own\) cannot be used: {said}"):
+        _ = arm.software
+
+
+def test_a_method_of_others_may_refuse_grids(plugin: Callable[[str], None]) -> None:
+    grid = Grid((4, 4, 4))
+    for change, sentence in (
+        ("", ""),
+        ("    def refusal(self, *_): return None", ""),
+        (
+            "    def refusal(self, parameters, fixed, moving): return f'has\\n{fixed.shape[0]} slices'",
+            "has 4 slices",
+        ),
+    ):
+        plugin(change)
+        method = registry.load("own")
+        assert refusal(method, method.parameters(None), grid, grid) == sentence
+    plugin("    def refusal(self, *_): return 3")
+    method = registry.load("own")
+    with pytest.raises(InputError, match=r"cannot be used: refusal.. gives 3, not a sentence"):
+        refusal(method, method.parameters(None), grid, grid)
+
+
+@pytest.mark.parametrize("name", ["identity", "syn", "elastix", "lddmm"])
+def test_what_shapes_a_result_is_known_without_the_engine(name: str) -> None:
+    """Every method of iterreg names its own code, and it is the same each time it is asked."""
+    method = registry.load(name)
+    parameters = method.parameters(None)
+    said = identity(method, parameters)
+    assert list(said) == [f"code of {name}"]
+    assert re.fullmatch("[0-9a-f]{16}", str(said[f"code of {name}"]))
+    assert identity(method, parameters) == said
+    probe = (
+        "import sys\n"
+        "from iterreg.batch.arms import parse_arm\n"
+        f"parse_arm({name!r}).software\n"
+        "print(*sorted({'ants', 'itk', 'numba'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 @pytest.mark.parametrize(

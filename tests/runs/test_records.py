@@ -224,6 +224,54 @@ def test_what_differs_between_two_versions_is_said_by_the_names_of_the_parameter
     assert third.startswith("long [0, 1, 2"), "what differs beyond what is shown differs all the same"
 
 
+def of_software(version: str, **software: str) -> ArmRecord:
+    return ArmRecord("own", values={"step": 1}, seed=1, software=software, version=version)
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        ({"code of own": "bb", "numba": "0.61"}, "other code of own"),
+        ({"code of own": "aa", "numba": "0.60"}, "numba 0.60 instead of 0.61"),
+        ({"code of own": "bb", "numba": "0.60"}, "other code of own; numba 0.60 instead of 0.61"),
+        ({"code of own": "aa"}, "numba (not recorded) instead of 0.61"),
+        ({"code of own": "aa", "numba": "0.61", "scipy": "1"}, "scipy 1 instead of (any)"),
+        ({"code of own": "aa", "numba": "0.61", "code of its friend": "c"}, "other code of its friend"),
+        (
+            {"iterreg": "0.0.1", "numba": "0.60"},
+            "code that was not recorded (by an earlier iterreg); numba 0.60 instead of 0.61",
+        ),
+        ({"iterreg": "0.0.1", "numba": "0.61"}, "code that was not recorded (by an earlier iterreg)"),
+        ({}, "code that was not recorded (by an earlier iterreg)"),
+    ],
+)
+def test_other_software_is_said_in_words(before: dict[str, str], words: str) -> None:
+    now = of_software("v2", **{"code of own": "aa", "numba": "0.61"})
+    assert "; ".join(now.differs_from(of_software("v1", **before))) == words
+
+
+def test_what_other_software_made_is_the_arms_where_it_is_kept() -> None:
+    first, second, third = (of_software(f"v{n}", **{"code of own": str(n)}) for n in (1, 2, 3))
+    other_step = replace(of_software("v0", **{"code of own": "1"}), values={"step": 2})
+    statuses = {n: JobStatus("ok", version=f"v{n}", masks=(), seed=1) for n in (0, 1, 2, 3)}
+
+    def made(arm: ArmRecord) -> set[int]:
+        return {n for n, status in statuses.items() if arm.made(status, None)}
+
+    first = first.after(other_step)
+    plain = second.after(first)
+    assert made(plain) == {2}
+    keeping = plain.keeping()
+    assert made(keeping) == {1, 2}, "never of other parameters"
+    assert [n for n, status in statuses.items() if keeping.keeps(status)] == [1]
+    assert keeping.differences(statuses[1]) == "other code of own"
+    assert ArmRecord.from_json(through_json(keeping.to_json())) == keeping
+    again = of_software("v2", **{"code of own": "2"}).after(keeping)
+    assert made(again) == {1, 2}, "what is kept stays so while the arm is the same"
+    assert made(third.after(keeping)) == {3}
+    assert made(third.after(keeping).keeping()) == {1, 2, 3}
+
+
 def test_labels_that_came_after_the_run_are_found(tmp_path: Path) -> None:
     path = write_json(tmp_path / "a", "X_dataset.json", 1)
     for number in (1, 9):
