@@ -170,7 +170,9 @@ def _one(paths: Sequence[Path]) -> Path:
     if len(paths) != 1:
         for path in paths:
             if is_image(path) and path.is_dir():
-                raise InputError(f"{path}: is a folder, though called like an image; name the file in it")
+                raise InputError(
+                    f"{path}: is a folder, though it is called like an image; name the file in it"
+                )
         names = " ".join(str(path) for path in paths) or "nothing"
         raise InputError(f"{names}: give one json, csv or folder, or two image files (fixed, moving)")
     return paths[0]

@@ -190,7 +190,7 @@ def _pictured(section: PairSection, results: Sequence[Results], quality: Quality
         section,
         methods=tuple(shown),
         before=(painter.fixed(), *painter.before(cutter.before)),
-        notes=tuple(_notes(pair, cutter)),
+        notes=tuple(_notes(pair, cutter, rows)),
     )
 
 
@@ -210,17 +210,18 @@ def _method(
     return replace(one, panels=tuple(painter.after(number, one.method, cut)))
 
 
-def _notes(pair: Pair, cutter: PairCutter) -> Iterator[str]:
+def _notes(pair: Pair, cutter: PairCutter, rows: int) -> Iterator[str]:
     where = (
         "where they cut most of the labels' volume that was missed"
         if cutter.located_by_labels
         else "through the middle of the head"
     )
+    others = f"; of {rows} rows the middle one, the others spread over the head" if rows > 1 else ""
     place = ", ".join(map(str, cutter.place))
     spacing = " × ".join(f"{size:.3g}" for size in cutter.grid.spacing)
     shape = " × ".join(map(str, cutter.grid.shape))
     yield (
-        f"Planes through voxel {place} of the fixed image, {where}. Fixed grid: {shape} voxels of "
+        f"Planes through voxel {place} of the fixed image, {where}{others}. Fixed grid: {shape} voxels of "
         f"{spacing} mm, stored {cutter.grid.orientation}."
     )
     angle = oblique_degrees(cutter.grid)

@@ -132,7 +132,7 @@ def _content(page: Page) -> dict[str, Any]:
         "failures": failed,
         "not_run": list(_not_run(missing)),
         "ranked": f"Ranked by the worst {page.ranking.title} that a registering method has.",
-        "sections": [_section(one, page.ranking, _order(comparison)) for one in page.sections],
+        "sections": [_section(one, page.ranking, _shown(comparison)) for one in page.sections],
         "methods": [_method(one, list(dict.fromkeys(pairs.values()))) for one in results],
         "difference_limit": round(100 * DIFFERENCE_LIMIT),
         "log2_limit": f"{LOG2_LIMIT:g}",
@@ -275,12 +275,15 @@ def _by_pair(page: Page, pairs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
             yield {"title": measure.title, "table": table}
 
 
-def _order(comparison: Comparison | None) -> list[str]:
-    """The measures shown of a pair, by name."""
-    return [*(measure.name for measure in comparison.measures), *_FURTHER] if comparison else []
+def _shown(comparison: Comparison | None) -> dict[str, str]:
+    """The measures shown of a pair: name -> title, with the unit that the scores have."""
+    if comparison is None:
+        return {}
+    compared = {measure.name: measure.title for measure in comparison.measures}
+    return compared | {name: measure_named(name).title for name in _FURTHER if name not in compared}
 
 
-def _section(section: PairSection, ranking: Ranking, order: Sequence[str]) -> dict[str, Any]:
+def _section(section: PairSection, ranking: Ranking, titles: Mapping[str, str]) -> dict[str, Any]:
     worst = "no number" if math.isnan(section.worst) else f"worst {ranking.title} {number(section.worst)}"
     return {
         "key": section.key,
@@ -291,11 +294,11 @@ def _section(section: PairSection, ranking: Ranking, order: Sequence[str]) -> di
         "failures": section.failures,
         "notes": section.notes,
         "before": section.before,
-        "table": _pair_table(section, order),
+        "table": _pair_table(section, titles),
         "methods": [
             {
                 "method": one.method,
-                "numbers": _numbers(one, order),
+                "numbers": _numbers(one, titles),
                 "failure": one.failure,
                 "note": one.note,
                 "panels": one.panels,
@@ -305,11 +308,11 @@ def _section(section: PairSection, ranking: Ranking, order: Sequence[str]) -> di
     }
 
 
-def _pair_table(section: PairSection, order: Sequence[str]) -> TableView | None:
-    columns = [name for name in order if any(name in one.scores for one in section.methods)]
+def _pair_table(section: PairSection, titles: Mapping[str, str]) -> TableView | None:
+    columns = [name for name in titles if any(name in one.scores for one in section.methods)]
     if not columns:
         return None
-    heads = ["method", *(measure_named(name).title for name in columns)]
+    heads = ["method", *(titles[name] for name in columns)]
     rows = []
     for one in section.methods:
         cells = [Cell(one.method, run=one.method)]
@@ -321,10 +324,10 @@ def _pair_table(section: PairSection, order: Sequence[str]) -> TableView | None:
     return TableView(f"Fixed {pair.fixed.subject}, moving {pair.moving.subject}", tuple(heads), tuple(rows))
 
 
-def _numbers(one: MethodOnPair, order: Sequence[str]) -> list[tuple[str, str]]:
+def _numbers(one: MethodOnPair, titles: Mapping[str, str]) -> list[tuple[str, str]]:
     return [
-        (measure_named(name).title, number(one.scores[name], 0 if name in _COUNTS else 4))
-        for name in order
+        (title, number(one.scores[name], 0 if name in _COUNTS else 4))
+        for name, title in titles.items()
         if name in one.scores
     ]
 

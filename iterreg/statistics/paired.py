@@ -323,8 +323,8 @@ def _verdict(one: Pairwise, alpha: float, tests: int) -> tuple[Verdict, str]:
             count = f"{result.differing} differing of {count}"
         return "too few cases", (
             f"{count} cannot give a corrected p below "
-            f"{one.wilcoxon.smallest_p_holm:.2g}; {cases_needed(tests, alpha)} that differ can, whatever the "
-            f"others of the {tests} comparisons give"
+            f"{one.wilcoxon.smallest_p_holm:.2g}; {cases_needed(tests, alpha)} that differ can"
+            + (f", whatever the other {tests - 1} of the {tests} comparisons give" if tests > 1 else "")
         )
     if one.shared and not one.difference.known:
         return "too few cases", f"cases share subjects, and there are {one.difference.note}"

@@ -141,6 +141,13 @@ def test_what_cannot_be_opened_is_told(folder: Path) -> None:
         open_dataset(folder / "empty")
 
 
+def test_a_folder_called_like_an_image_is_named(folder: Path) -> None:
+    image = folder / "imagesVal/X_0001_0000.nii.gz"
+    (folder / "scan.nii.gz").mkdir()
+    with pytest.raises(InputError, match=r"scan\.nii\.gz: is a folder, though it is called like an image"):
+        open_dataset([image, folder / "scan.nii.gz"])
+
+
 def test_options_that_do_not_apply_are_not_swallowed(folder: Path) -> None:
     image = folder / "imagesVal/X_0001_0000.nii.gz"
     with pytest.raises(InputError, match="root does not apply to a folder"):

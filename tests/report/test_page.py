@@ -146,6 +146,17 @@ def test_nine_slices_on_demand(runs: Any, report: Any) -> None:
         assert len(magnitude) == 1
         assert magnitude[0].count("<image ") == count
         assert len(set(re.findall(r'href="(data:[^"]*)"', magnitude[0]))) == count, "each shows another slice"
+        assert ("of 3 rows the middle one" in text) == (count == 9)
+
+
+def test_numbers_of_a_pair_carry_the_unit_of_the_tables(page: Path) -> None:
+    text = page.read_text()
+    pairs = text[text.index('id="pairs"') : text.index('id="methods"')]
+    assert "HD95 [voxels]" in text
+    bare = re.findall(
+        r"(?:HD95|TRE)(?! \[(?:voxels|mm)\])[^<]*", re.sub(r"<svg.*?</svg>", "", pairs, flags=re.S)
+    )
+    assert bare == []
 
 
 def test_the_data_set_is_named_by_its_path(page: Path, shared_page: Path) -> None:

@@ -60,7 +60,7 @@ def test_noise(compared, rng: np.random.Generator) -> None:
 def test_too_few_cases_whatever_was_measured(compared, count: int) -> None:
     (one,) = compared({"a": unshared([0.9] * count), "b": unshared([0.1] * count)}).pairs("DSC")
     assert one.verdict == "too few cases"
-    assert "6 that differ can" in one.why
+    assert one.why.endswith("6 that differ can"), "there are no other comparisons whose results could matter"
     assert one.wilcoxon.smallest_p_holm == min(1.0, 2.0 ** (1 - count))
 
 
@@ -71,6 +71,9 @@ def test_enough_cases_for_one_comparison_are_too_few_for_three(compared) -> None
     assert one.verdict == "first better"
     three = compared({f"{name}3": values for name, values in runs.items()} | {"c": unshared(values - 0.1)})
     assert {one.verdict for one in three.pairs("DSC")} == {"too few cases"}
+    assert {one.why.partition(", ")[2] for one in three.pairs("DSC")} == {
+        "whatever the other 2 of the 3 comparisons give"
+    }
     assert {one.wilcoxon.p_holm for one in three.pairs("DSC")} == {3 / 32}
 
 
