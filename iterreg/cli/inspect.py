@@ -93,8 +93,8 @@ def _print_ranking(readings: Sequence[Reading]) -> None:
         print("  No reading is better than no displacement: are these the images it was made for?")
     elif best.ncc < _ALIKE:
         print(
-            "  Undecided: no reading makes the images alike. They differ in contrast, or are not those it was "
-            "made for."
+            "  Undecided: no reading makes the images alike. They differ in contrast, or are not those it "
+            "was made for."
         )
     elif best.format:
         print(f"  Most similar: {best.names[0]}; read it with --from {best.format}.")
