@@ -212,7 +212,8 @@ def read_nifti(path: str | Path) -> tuple[NDArray[Any], Grid]:
         raise InputError(f"{path}: holds {raw.dtype} values, one real number per voxel is needed")
     # Compiled kernels take the machine's own byte order only.
     dtype = np.dtype(np.float32) if raw.dtype.kind == "f" else raw.dtype.newbyteorder("=")
-    return np.asarray(raw.reshape(grid.shape), dtype=dtype), grid
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, as where the file says so
+        return np.asarray(raw.reshape(grid.shape), dtype=dtype), grid
 
 
 def read_grid(path: str | Path) -> Grid:

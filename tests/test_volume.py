@@ -103,6 +103,16 @@ def test_a_volume_fits_its_grid() -> None:
 
 
 class TestReading:
+    @pytest.mark.filterwarnings("error")
+    def test_what_float32_cannot_hold_is_infinite(self, tmp_path: Path) -> None:
+        image = nib.Nifti1Image(np.array([0, 1, 4, 0], np.int16).reshape(2, 2, 1), np.eye(4))
+        image.header.set_slope_inter(1e38, 0)
+        nib.save(image, tmp_path / "a.nii")
+        array, _ = read_nifti(tmp_path / "a.nii")
+        np.testing.assert_array_equal(array.ravel(), np.array([0, 1e38, np.inf, 0], np.float32))
+        with pytest.raises(InputError, match="infinite intensities"):
+            load_image(tmp_path / "a.nii")
+
     def test_image(self, tmp_path: Path, rng: np.random.Generator, random_grid: Callable[..., Grid]) -> None:
         grid = random_grid("LSP", (1, 2, 0.5), oblique=9, shape=(4, 5, 6))
         array = rng.integers(0, 255, grid.shape).astype(np.uint8)

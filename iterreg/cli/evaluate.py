@@ -349,6 +349,11 @@ def _explain(records: Sequence[PairRecord], rules: Rules) -> None:
                 print(
                     f"{case}: {name} is {score.official}, because the {what} {names} vanished in the warping"
                 )
+        if record.scores.background_alone:
+            print(
+                f"{case}: Dice is that of the background alone, because no other label is in both volumes; "
+                "do the label files belong to these images?"
+            )
         for problem in record.scores.problems:
             print(f"{case}: {problem}")
         for note in filter(None, (record.note, record.doubt)):

@@ -19,6 +19,9 @@ __all__ = ["add_parser", "run"]
 _DECISIVE = 0.005
 """A lead in NCC below this leaves the reading undecided."""
 
+_ALIKE = 0.5
+"""Images with a lower NCC are not alike, and the most similar reading is so by chance."""
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command to ``iterreg``."""
@@ -88,6 +91,11 @@ def _print_ranking(readings: Sequence[Reading]) -> None:
         print("  Undecided: the best two are too close, or the images differ in contrast.")
     elif "no displacement" in best.names[0]:
         print("  No reading is better than no displacement: are these the images it was made for?")
+    elif best.ncc < _ALIKE:
+        print(
+            "  Undecided: no reading makes the images alike. They differ in contrast, or are not those it "
+            "was made for."
+        )
     elif best.format:
         print(f"  Most similar: {best.names[0]}; read it with --from {best.format}.")
     else:

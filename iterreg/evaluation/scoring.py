@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -86,6 +87,12 @@ class PairScores:
     labels: tuple[LabelRow, ...] = ()
     extras: dict[str, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+
+    @property
+    def background_alone(self) -> bool:
+        """Whether a Dice was taken, and no label but 0 has one."""
+        scored = {row.label for row in self.labels if not math.isnan(row.dice)}
+        return scored == {0} and any(score.kind == "dice" for score in self.scores.values())
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries and lists; NaN and infinity stay floats."""

@@ -12,10 +12,12 @@ from ``.npy``, too.
 from __future__ import annotations
 
 import math
+import warnings
 import zipfile
 import zlib
 from functools import cache
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, cast
 
 import numpy as np
@@ -29,7 +31,13 @@ from iterreg.jobs.atomic import atomic_path
 from iterreg.nifti_files import plausible_size
 from iterreg.volume import FloatArray, Grid
 
-__all__ = ["from_half", "load_array", "read", "to_half", "write", "write_full"]
+__all__ = ["DAMAGE", "from_half", "load_array", "read", "to_half", "write", "write_full"]
+
+DAMAGE = (
+    EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError, OverflowError,
+    RecursionError, SyntaxError, TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy and its zip files raise for files that are damaged: it parses headers as Python."""
 
 
 def from_half(half: ArrayLike, fixed: Grid, moving: Grid) -> DisplacementField:
@@ -122,10 +130,14 @@ def load_array(path: str | Path) -> NDArray[Any]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; check the path")
     try:
-        array = _from_archive(path) if zipfile.is_zipfile(path) else _from_array_file(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Reading `.npy`", UserWarning
+            )  # Python 2's header, read as it is
+            array = _from_archive(path) if zipfile.is_zipfile(path) else _from_array_file(path)
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (OSError, *DAMAGE) as error:
         raise InputError(
             f"{path}: cannot be read as a numpy file ({type(error).__name__}: {error}); "
             "write or copy it again"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +13,7 @@ from numpy.typing import NDArray
 
 from iterreg.errors import InputError
 from iterreg.field import DisplacementField
+from iterreg.io.npz import DAMAGE
 from iterreg.jobs.atomic import atomic_path
 from iterreg.lddmm.geodesic import Geodesic, shoot, shoot_apart
 from iterreg.lddmm.lattice import Interpolation, Lattice
@@ -167,10 +165,7 @@ class Transform:
                 ]
                 if momentum.shape != (3, *lattice.shape):
                     raise ValueError(f"momentum of shape {momentum.shape}")
-            except (
-                EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
-                zipfile.BadZipFile, zlib.error, TokenError,  # of numpy's header
-            ) as error:  # fmt: skip
+            except DAMAGE as error:
                 raise InputError(
                     f"{path}: is not a geodesic that iterreg saved ({type(error).__name__}: {error}); "
                     "give the .npz that a run with save_momentum wrote"

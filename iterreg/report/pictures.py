@@ -177,7 +177,7 @@ def ramp(values: Floats, colours: tuple[Colour, ...]) -> Bytes:
     levels = np.linspace(-1, 1, 256)
     anchors = np.linspace(-1, 1, len(table))
     lookup = np.stack([np.interp(levels, anchors, table[:, c]) for c in range(3)], axis=-1)
-    index = np.clip((np.nan_to_num(values) + 1) * 127.5 + 0.5, 0, 255).astype(np.intp)
+    index = (np.clip(np.nan_to_num(values), -1, 1) * 127.5 + 128).astype(np.intp)
     return np.asarray(lookup[index] + 0.5, dtype=np.uint8)
 
 

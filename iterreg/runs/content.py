@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from iterreg.errors import InputError
+from iterreg.text_files import read_json
 
 __all__ = ["FORMAT", "Content", "read_content"]
 
@@ -144,14 +145,14 @@ def read_content(path: Path) -> Content:
     FileNotFoundError
         If there is no such file.
     InputError
-        If it cannot be read or is no object.
+        If it cannot be read (see `read_json`) or is no object.
     """
     try:
-        return Content(json.loads(path.read_text(encoding="utf-8")), str(path))
-    except FileNotFoundError:
+        return Content(read_json(path), str(path))
+    except InputError as error:
+        if isinstance(error.__cause__, FileNotFoundError):  # no record is no fault
+            raise error.__cause__ from None
         raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as json ({error})") from error
 
 
 def _shown(value: object) -> str:

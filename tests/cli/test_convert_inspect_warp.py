@@ -134,6 +134,18 @@ class TestInspect:
         assert iterreg("inspect", folder / "tiny.nii.gz", *pair(folder)) == 0
         assert "Undecided" in capsys.readouterr().out
 
+    def test_images_that_are_not_alike_advise_nothing(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Of two contrasts, or of other subjects, some wrong reading is the most similar by chance."""
+        noise = np.random.default_rng(3).normal(size=FIXED.shape).astype(np.float32)
+        nib.Nifti1Image(noise, FIXED.affine).to_filename(folder / "fixed.nii.gz")
+        assert iterreg("inspect", folder / "1Warp.nii.gz", *pair(folder)) == 0
+        out = capsys.readouterr().out
+        assert "Undecided: no reading makes the images alike" in out
+        assert "Most similar" not in out
+        assert "format    itk" in out
+
     def test_one_image_is_not_enough(self, folder: Path) -> None:
         with pytest.raises(InputError, match="or neither"):
             iterreg("inspect", folder / "1Warp.nii.gz", "--fixed", folder / "fixed.nii.gz")

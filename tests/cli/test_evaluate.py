@@ -111,6 +111,18 @@ def test_json_is_strict_where_numbers_are_not_finite(dataset: Path) -> None:
     assert written(dataset, "summary.json")["units"] == {"HD95": "voxels", "TRE_lm": "voxels"}
 
 
+def test_a_number_that_comes_from_the_background_alone_says_so(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = dataset.parent / "labelsVal" / "BRAINMRI_0010_0000.nii.gz"
+    labels = np.asarray(nib.load(path).dataobj)
+    save(path, np.where(labels > 0, labels + 10, 0).astype(np.uint8))
+    evaluate(dataset, "--no-config", "--protocol", "lumir25")
+    shown = capsys.readouterr().out
+    assert "0011_0010: Dice is that of the background alone" in shown
+    assert "0012_0011: Dice" not in shown
+
+
 def test_inverse_consistency_where_a_pair_exists_in_both_directions(dataset: Path) -> None:
     assert evaluate(dataset) == 0
     by_pair = {row["pair"]: row for row in rows(dataset, "pairs.csv")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,6 +116,11 @@ def _lying_header(shape: tuple[int, ...]) -> bytes:
     return stream.getvalue() + bytes(100)
 
 
+def _header(text: str) -> bytes:
+    """An array file whose header, which numpy reads as Python, is this text."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + bytes(1440)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -125,6 +131,12 @@ def _lying_header(shape: tuple[int, ...]) -> bytes:
         ("lie.npy", _lying_header((32767,) * 4), "cannot be read as a numpy file"),
         ("text.npy", b"not an array", "magic string is not correct"),
         ("empty.npy", b"", "cannot be read as a numpy file"),
+        ("open.npy", _header("{'descr': "), "cannot be read as a numpy file"),
+        ("open.npz", {"arr_0.npy": _header("{'descr': ")}, "cannot be read as a numpy file"),
+        ("list.npz", {"arr_0.npy": _header("{[]: 1}")}, "unhashable"),
+        ("tuple.npy", _header("{'descr': (), 'fortran_order': False, 'shape': (3,)}"), "out of range"),
+        ("bool.npy", _header("{'descr': '<f4', 'fortran_order': False, 'shape': (True, 3)}"), "integer"),
+        ("deep.npy", _header("[" * 5000), "cannot be read as a numpy file"),
     ],
 )
 def test_what_is_no_array_is_refused(
@@ -151,3 +163,12 @@ def test_complex_and_objects_are_refused(tmp_path: Path) -> None:
         for suffix in (".npy", ".npz"):
             with pytest.raises(InputError, match=f"{name}{suffix}: "):
                 npz.load_array(tmp_path / f"{name}{suffix}")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_header_of_python_2_is_read(tmp_path: Path) -> None:
+    array = np.arange(24, dtype="<f4").reshape(2, 3, 4)
+    text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 3L, 4L), }"
+    path = tmp_path / "old.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + array.tobytes())
+    np.testing.assert_array_equal(npz.load_array(path), array)

@@ -116,3 +116,11 @@ def test_box_holds_the_foreground_with_a_margin() -> None:
     assert third[0] < 5
     assert third[1] > 6
     assert box(np.zeros((4, 5, 6), bool), (1, 1, 1)) == [(0, 4), (0, 5), (0, 6)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_colours_end_where_their_scale_ends() -> None:
+    black, white = (0, 0, 0), (255, 255, 255)
+    values = np.array([-np.inf, -1e308, -1, 0, 1, 1e308, np.inf, np.nan])
+    grey = pictures.ramp(values, (black, white))[:, 0]
+    np.testing.assert_array_equal(grey, [0, 0, 0, 128, 255, 255, 255, 128])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,21 @@ def test_wrong_types_are_an_end_that_proves_nothing_and_says_why(
     assert status.outcome == UNREADABLE
     assert not status.ok
     assert said in status.reason
+
+
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_a_status_that_never_ends_is_not_read(tmp_path: Path, what: str) -> None:
+    job = RunFolder(tmp_path).arm("syn").job("1_2")
+    assert job.read_status() is None
+    job.folder.mkdir(parents=True)
+    if what == "pipe":
+        os.mkfifo(job.status)
+    else:
+        job.status.symlink_to("/dev/zero")
+    status = job.read_status()
+    assert status is not None
+    assert status.outcome == UNREADABLE
+    assert "status.json: is a pipe or a device" in status.reason
 
 
 def test_one_bad_entry_of_a_record_costs_that_entry(tmp_path: Path) -> None:
