@@ -1,4 +1,4 @@
-"""Options that plan and run share, and how they become a plan."""
+"""Options that plan and run share, and how they become a session."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from iterreg.errors import InputError
 from iterreg.words import did_you_mean
 
 if TYPE_CHECKING:
-    from iterreg.batch.plan import Plan, Settings
+    from iterreg.batch.plan import Settings
+    from iterreg.batch.session import Session
     from iterreg.dataset.base import Dataset
-    from iterreg.jobs.hashing import FileDigests
-    from iterreg.runs import RunFolder
 
-__all__ = ["add_batch_arguments", "out_of", "parse_bytes", "parse_seconds", "plan_from"]
+__all__ = [
+    "DEFAULT_METHOD",
+    "add_batch_arguments",
+    "methods_of",
+    "parse_bytes",
+    "parse_seconds",
+    "refuse_findings",
+    "session_from",
+]
 
 DEFAULT_METHOD = "syn"
 SAVED = ("warped", "labels", "jacobian", "logjacobian", "inverse", "momentum")
@@ -112,15 +119,16 @@ def _saved(values: list[str] | None) -> set[str]:
     return saved
 
 
-def plan_from(args: argparse.Namespace, dataset: Dataset, folder: RunFolder, digests: FileDigests) -> Plan:
-    """Plan the data set with the methods and settings of these options."""
-    from iterreg.batch.arms import parse_arm
-    from iterreg.batch.plan import make_plan
-    from iterreg.batch.scratch import check_scratch
+def session_from(args: argparse.Namespace, dataset: Dataset) -> Session:
+    """The session on the run folder of these options, with their settings."""
+    from iterreg.batch.session import Session
 
-    check_scratch(args.scratch)
-    arms = [parse_arm(text) for text in args.method or [DEFAULT_METHOD]]
-    return make_plan(dataset, arms, folder, settings_from(args), digests=digests)
+    return Session(out_of(args, dataset), settings_from(args))
+
+
+def methods_of(args: argparse.Namespace) -> list[str]:
+    """The methods these options ask for."""
+    return args.method or [DEFAULT_METHOD]
 
 
 def parse_bytes(text: str) -> int:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from iterreg.batch.runfolder import RunFolder
 
 from iterreg.batch.scratch import Scratch, check_scratch
+from iterreg.runs import RunFolder
 
 
 def test_a_truncated_image_costs_its_pair(make_lab: Callable[..., Any]) -> None:
