@@ -28,10 +28,13 @@ __all__ = [
     "Plan",
     "PlannedJob",
     "Settings",
+    "State",
     "arm_record",
+    "job_of",
     "make_plan",
     "progress",
     "refuse_other_dataset",
+    "scheduled",
 ]
 
 
@@ -191,24 +194,31 @@ def make_plan(
         )
     digests = digests or FileDigests()
     look = _Planner(folder, settings, digests, dataset.promised_shape)
-    planned = [
-        look(
-            Job(
-                arm,
-                pair,
-                settings.seed,
-                settings.masks,
-                settings.inverse,
-                settings.momentum and saves_momentum(arm.method),
-                tuple(role for role in settings.extras if role != "labels" or pair.moving.labels),
-            )
-        )
-        for arm in arms
-        for pair in dataset.pairs
-    ]
+    planned = [look(job_of(arm, pair, settings)) for arm in arms for pair in dataset.pairs]
+    return scheduled(dataset, tuple(arms), planned, settings)
+
+
+def job_of(arm: Arm, pair: Pair, settings: Settings, *, labels_digest: str = "") -> Job:
+    """What the settings ask of an arm and a pair."""
+    return Job(
+        arm,
+        pair,
+        settings.seed,
+        settings.masks,
+        settings.inverse,
+        settings.momentum and saves_momentum(arm.method),
+        tuple(role for role in settings.extras if role != "labels" or pair.moving.labels),
+        labels_digest,
+    )
+
+
+def scheduled(
+    dataset: Dataset, arms: tuple[Arm, ...], planned: Sequence[PlannedJob], settings: Settings
+) -> Plan:
+    """The plan of these jobs with the threads of each, and how many run at a time."""
     todo = [entry for entry in planned if entry.state not in ("done", "refused")]
     threads, parallel = _share_cores(todo, settings)
-    return Plan(dataset, tuple(arms), tuple(planned), settings, threads, parallel)
+    return Plan(dataset, arms, tuple(planned), settings, threads, parallel)
 
 
 def _refuse_collisions(arms: Sequence[Arm], pairs: Iterable[Pair]) -> None:

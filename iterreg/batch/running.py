@@ -16,23 +16,23 @@ from iterreg.batch.disks import refuse_full_disk
 from iterreg.batch.executors.base import Executor
 from iterreg.batch.plan import Plan, PlannedJob
 from iterreg.batch.plan import progress as progress_of
-from iterreg.batch.records import write_job_record, write_results
+from iterreg.batch.records import write_job_record
 from iterreg.batch.retries import Retries
 from iterreg.batch.spec import JobSpec
 from iterreg.batch.telling import Teller
+from iterreg.batch.walltime import Walltime
 from iterreg.errors import InputError
 from iterreg.jobs.claims import Claim, OverruledError, take
 from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.outcome import Outcome, Report
 from iterreg.jobs.threads import in_threads
-from iterreg.runs import RunFolder
 
 __all__ = ["Summary", "run_plan"]
 
 _LOOK_SECONDS = 5.0
 """Between two looks at jobs that other processes hold."""
 
-Ending = Literal["ok", "failed", "elsewhere", "interrupted"]
+Ending = Literal["ok", "failed", "elsewhere", "left"]
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,15 @@ class Summary:
 
 def run_plan(
     plan: Plan,
-    folder: RunFolder,
     executor: Executor,
     *,
     digests: FileDigests,
     tell: Teller,
     stop: threading.Event,
     wait: bool = False,
+    until: float | None = None,
 ) -> Summary:
-    """Run every job that is left, record each end, and write ``results.csv``.
-
-    Never raises for what a job does.
+    """Run every job that is left and record each end. Never raises for what a job does.
 
     Parameters
     ----------
@@ -71,8 +69,10 @@ def run_plan(
         When set, the jobs that run are cut off, and nothing more is begun; the folder can be gone on with.
     wait
         Wait for jobs that other processes hold, and do them should those processes end.
+    until
+        Begin nothing that will not have ended by then, in seconds since 1970.
     """
-    run = _Run(plan, executor, digests, tell, stop)
+    run = _Run(plan, executor, digests, tell, stop, Walltime(until, threads=plan.threads))
     tell.expect(plan)
     endings = dict(zip(plan.todo, run.all(plan.todo, patient=True), strict=True))
     while wait and (elsewhere := _elsewhere(endings)) and not stop.wait(_LOOK_SECONDS):
@@ -83,13 +83,7 @@ def run_plan(
     endings.update(zip(elsewhere, run.all(elsewhere), strict=True))
     run.record_refusals()
     ends = Counter(endings.values())
-    failed = ends["failed"]
-    try:
-        write_results(folder)
-    except (OSError, InputError) as error:
-        tell.no_results(folder.results, error)
-        failed += 1
-    return Summary(ends["ok"], failed, ends["elsewhere"], ends["interrupted"])
+    return Summary(ends["ok"], ends["failed"], ends["elsewhere"], ends["left"])
 
 
 def _elsewhere(endings: Mapping[PlannedJob, Ending]) -> list[PlannedJob]:
@@ -100,13 +94,20 @@ class _Run:
     """What the threads of one run share."""
 
     def __init__(
-        self, plan: Plan, executor: Executor, digests: FileDigests, tell: Teller, stop: threading.Event
+        self,
+        plan: Plan,
+        executor: Executor,
+        digests: FileDigests,
+        tell: Teller,
+        stop: threading.Event,
+        walltime: Walltime,
     ) -> None:
         self._plan = plan
         self._executor = executor
         self._digests = digests
         self._tell = tell
         self._stop = stop
+        self._walltime = walltime
         self._retries = Retries()
 
     def all(self, jobs: Sequence[PlannedJob], *, patient: bool = False) -> list[Ending]:
@@ -115,9 +116,12 @@ class _Run:
 
     def _one(self, planned: PlannedJob, *, patient: bool = False) -> Ending:
         """Run one job to a recorded end. Raises nothing, because that would end the others too."""
-        if self._stop.is_set():
-            return "interrupted"
+        if self._stop.is_set() or not self._walltime.allows(planned):
+            return "left"
         try:
+            # Before the claim too: many workers must not claim what is done.
+            if ended := self._ended_meanwhile(planned):
+                return ended
             claim = take(planned.folder.folder)
             if claim is None:
                 if not patient:
@@ -173,10 +177,8 @@ class _Run:
         arm, files = planned.job.arm.name, planned.folder
         with claim.fenced():
             files.fence()
-            if files.status_stamp() != planned.seen:
-                ended = self._ended_meanwhile(planned)
-                if ended is not None:
-                    return ended
+            if ended := self._ended_meanwhile(planned):
+                return ended
         asked, attempts = _spec(planned, self._plan), list[Report]()
         while True:
             spec = self._retries.spec(arm, asked, attempts)
@@ -184,11 +186,12 @@ class _Run:
             report = self._executor.run(spec, files, begin=begin, stop=self._stop)
             attempts.append(report)
             if report.outcome is Outcome.INTERRUPTED:
-                return "interrupted"
+                return "left"
             if not self._retries.again(attempts):
                 break
             self._tell.again(planned, report)
         self._retries.learn(arm, asked, attempts)
+        self._walltime.learn(planned, report)
         if report.outcome is Outcome.OK:
             report = attempts[-1] = self._with_same_inputs(planned, report)
         with claim.fenced():
@@ -211,6 +214,8 @@ class _Run:
 
     def _ended_meanwhile(self, planned: PlannedJob) -> Ending | None:
         """How another process ended the job since it was planned, None when it did not."""
+        if planned.folder.status_stamp() == planned.seen:
+            return None
         state, why = progress_of(planned.folder, planned.hash, planned.job)
         status = planned.folder.read_status()
         if state == "done":

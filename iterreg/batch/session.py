@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,12 +15,14 @@ from typing import Self
 from iterreg.batch.arms import Arm, parse_arm
 from iterreg.batch.executors import Executor, LocalExecutor
 from iterreg.batch.plan import Plan, Settings, make_plan
-from iterreg.batch.records import record_request
+from iterreg.batch.records import record_request, write_results
 from iterreg.batch.running import Summary, run_plan
 from iterreg.batch.scratch import check_scratch
-from iterreg.batch.stopping import stoppable
+from iterreg.batch.shared import leave_plan, take_plan
+from iterreg.batch.stopping import SIGNALS, stoppable
 from iterreg.batch.telling import Teller
 from iterreg.dataset import Dataset
+from iterreg.errors import InputError
 from iterreg.jobs.hashing import FileDigests
 from iterreg.jobs.progress import Progress
 from iterreg.runs import OpenedResults, RunFolder, open_results
@@ -100,26 +104,103 @@ class Session:
             If the run folder cannot be written, or no scratch folder can be made.
         """
         record_request(plan, self.folder, command=shlex.join(sys.argv))
+        with self._telling(plan, quiet=quiet) as tell:
+            summary = self._run(plan, tell, wait=wait)
+            try:
+                write_results(self.folder)
+            except (OSError, InputError) as error:
+                tell.no_results(self.folder.results, error)
+                summary = replace(summary, failed=summary.failed + 1)
+        self._keep_digests()
+        return summary
+
+    def leave(self, plan: Plan) -> None:
+        """Record what was asked and leave the plan in the run folder, for the workers that do it (`work`).
+
+        Raises
+        ------
+        InputError
+            If the run folder cannot be written.
+        """
+        record_request(plan, self.folder, command=shlex.join(sys.argv))
+        try:
+            leave_plan(plan, self.folder)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder.plan}: cannot be written ({error.strerror}); free space"
+            ) from error
+        refused = replace(plan, jobs=plan.in_state("refused"))
+        with self._telling(refused, quiet=True) as tell:
+            self._run(refused, tell)
+        self._keep_digests()
+
+    def work(
+        self, *, wait: bool = False, until: float | None = None, quiet: bool = False
+    ) -> tuple[Plan, Summary]:
+        """Help with the plan that was left in the run folder, side by side with other processes and hosts.
+
+        Nothing is checked or hashed again. SIGTERM and SIGUSR1 end the jobs at once and give them back.
+
+        Parameters
+        ----------
+        wait
+            As for `run`.
+        until
+            Begin nothing that will not have ended by then, in seconds since 1970.
+
+        Returns
+        -------
+        The plan as it was left, and how it stands when nothing is left to do here.
+
+        Raises
+        ------
+        InputError
+            If there is no plan, or it was made with other versions of a method than are installed here.
+        """
+        check_scratch(self.settings.scratch)
+        plan = take_plan(self.folder, self.settings)
+        with self._telling(plan, quiet=quiet, others=False) as tell:
+            summary = self._run(plan, tell, wait=wait, until=until, signals=(*SIGNALS, signal.SIGUSR1))
+        if not summary.elsewhere and not summary.left:  # the last one has seen all
+            with suppress(OSError, InputError):
+                write_results(self.folder)
+        return plan, summary
+
+    @contextmanager
+    def _telling(self, plan: Plan, *, quiet: bool, others: bool = True) -> Iterator[Teller]:
         progress = Progress(len(plan.todo), parallel=plan.parallel, quiet=quiet)
         try:
-            with stoppable() as stop:
-                try:
-                    return run_plan(
-                        plan,
-                        self.folder,
-                        self._executor(plan),
-                        digests=self._digests,
-                        tell=Teller(progress),
-                        stop=stop,
-                        wait=wait,
-                    )
-                finally:
-                    if stop.is_set():  # nobody knows how long the caller takes to close it
-                        self.close()
+            yield Teller(progress, others=others)
         finally:
             progress.close()
-            with suppress(OSError), self.folder.lock():  # only saves the next run some reading
-                self._digests.save(self.folder.digests)
+
+    def _run(
+        self,
+        plan: Plan,
+        tell: Teller,
+        *,
+        wait: bool = False,
+        until: float | None = None,
+        signals: Sequence[signal.Signals] = SIGNALS,
+    ) -> Summary:
+        with stoppable(signals) as stop:
+            try:
+                return run_plan(
+                    plan,
+                    self._executor(plan),
+                    digests=self._digests,
+                    tell=tell,
+                    stop=stop,
+                    wait=wait,
+                    until=until,
+                )
+            finally:
+                if stop.is_set():  # nobody knows how long the caller takes to close it
+                    self.close()
+
+    def _keep_digests(self) -> None:
+        with suppress(OSError), self.folder.lock():  # only saves the next run some reading
+            self._digests.save(self.folder.digests)
 
     def results(self) -> OpenedResults:
         """What the run folder holds, by method.

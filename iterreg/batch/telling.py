@@ -16,10 +16,17 @@ _MIN_FORECAST = 0.5
 
 
 class Teller:
-    """Turns what happens to jobs into lines of `Progress`."""
+    """Turns what happens to jobs into lines of `Progress`.
 
-    def __init__(self, progress: Progress) -> None:
+    Parameters
+    ----------
+    others
+        Whether what other processes do is told too.
+    """
+
+    def __init__(self, progress: Progress, *, others: bool = True) -> None:
         self._progress = progress
+        self._others = others
         self._told: set[tuple[str, str]] = set()
         self._waiting = False
 
@@ -45,13 +52,13 @@ class Teller:
         self._progress.say(f"trying again {_called(planned)}: {report.outcome}: {report.reason}")
 
     def elsewhere(self, planned: PlannedJob) -> None:
-        self._end(planned, f"elsewhere    {_called(planned)}: another process is computing it")
+        self._theirs(planned, f"elsewhere    {_called(planned)}: another process is computing it")
 
     def done_elsewhere(self, planned: PlannedJob) -> None:
-        self._end(planned, f"done already {_called(planned)} (by another process)")
+        self._theirs(planned, f"done already {_called(planned)} (by another process)")
 
     def failed_elsewhere(self, planned: PlannedJob, why: str) -> None:
-        self._end(planned, f"failed       {_called(planned)} (in another process): {why}")
+        self._theirs(planned, f"failed       {_called(planned)} (in another process): {why}")
 
     def overruled(self, planned: PlannedJob, error: Exception) -> None:
         self._progress.leave(*_names(planned))
@@ -68,6 +75,9 @@ class Teller:
 
     def no_results(self, path: object, error: Exception) -> None:
         self._progress.say(f"{path}: could not be written ({error}); mend that, run again")
+
+    def _theirs(self, planned: PlannedJob, line: str) -> None:
+        self._end(planned, line if self._others else "")
 
     def _end(self, planned: PlannedJob, line: str, *, measured: float | None = None) -> None:
         self._progress.end(*_names(planned), line, measured=measured)

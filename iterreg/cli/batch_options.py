@@ -22,6 +22,7 @@ __all__ = [
     "methods_of",
     "parse_bytes",
     "parse_seconds",
+    "positive",
     "refuse_findings",
     "session_from",
 ]
@@ -44,9 +45,9 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group = parser.add_argument_group("resources")
     group.add_argument(
-        "--cores", type=_positive, default=0, help="cores to use (default: all this process has)"
+        "--cores", type=positive, default=0, help="cores to use (default: all this process has)"
     )
-    group.add_argument("--threads", type=_positive, help="threads per job (default: fills the cores)")
+    group.add_argument("--threads", type=positive, help="threads per job (default: fills the cores)")
     group.add_argument(
         "--memory", type=parse_bytes, default=0, metavar="SIZE",
         help="memory that all jobs together may take, e.g. 12G (default: 90 %% of what is free)",
@@ -170,7 +171,8 @@ def parse_seconds(text: str) -> float:
     return total
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
     if not re.fullmatch(r"\+?\d{1,9}", text.strip(), re.ASCII) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)

@@ -19,6 +19,7 @@ __all__ = ["main"]
 COMMANDS = (
     "demo",
     "run",
+    "work",
     "plan",
     "status",
     "check",

@@ -54,6 +54,10 @@ def add_parser(subparsers: Subparsers) -> None:
         "--wait", action="store_true",
         help="wait for the pairs that other processes are computing, and do them should those end",
     )  # fmt: skip
+    parser.add_argument(
+        "--plan-only", action="store_true",
+        help="check and plan, leave the plan in the run folder for any number of `iterreg work`, run nothing",
+    )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="print only the closing line")
 
 
@@ -76,6 +80,13 @@ def run(args: argparse.Namespace) -> int:
                 f"{len(refused)} of {count(len(plan.jobs), 'job')} cannot run: {refused[0].why}. "
                 "Nothing was run; --keep-going runs the others."
             )
+        if args.plan_only:
+            session.leave(plan)
+            _say(
+                f"{count(len(plan.todo), 'job')} planned in {session.folder.plan}; on every node: "
+                f"iterreg work {shlex.quote(str(session.folder.path))}"
+            )
+            return 0
         summary = session.run(plan, quiet=args.quiet, wait=args.wait)
     return close(plan, session.folder, summary)
 

@@ -4,6 +4,7 @@
 
     RUN/
       run.json                      what was asked: data set, arms, versions, command (per invocation)
+      plan.json                     on request: the jobs that were left to do, for `iterreg work`
       inputs.json                   digests of the input files, by size and time, so that a resume is instant
       results.csv                   one row per job
       logs/                         one log per warm engine
@@ -283,6 +284,10 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
     def results(self) -> Path:
         return self.path / "results.csv"
 
@@ -421,5 +426,5 @@ def _remove(path: Path) -> None:
 
 def _is_foreign(path: Path) -> bool:
     """Whether something cannot come from a run, so that a folder without a run.json is none."""
-    own = ("logs", ".lock", "inputs.json", "results.csv")
+    own = ("logs", ".lock", "inputs.json", "plan.json", "results.csv")
     return path.name not in own and ".partial." not in path.name and not (path / "jobs").is_dir()
