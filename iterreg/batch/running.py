@@ -116,7 +116,7 @@ class _Run:
 
     def _one(self, planned: PlannedJob, *, patient: bool = False) -> Ending:
         """Run one job to a recorded end. Raises nothing, because that would end the others too."""
-        if self._stop.is_set() or not self._walltime.allows(planned):
+        if self._stop.is_set() or not self._suits(planned):
             return "left"
         try:
             # Before the claim too: many workers must not claim what is done.
@@ -146,6 +146,10 @@ class _Run:
         except Exception as error:
             self._tell.not_recorded(planned, f"{type(error).__name__}: {error}")
             return "failed"
+
+    def _suits(self, planned: PlannedJob) -> bool:
+        """Whether a job has memory and time enough here; the plan may be of a larger machine."""
+        return planned.cost.memory <= self._plan.settings.memory and self._walltime.allows(planned)
 
     def record_refusals(self) -> None:
         """Give the jobs that could not run a status too, unless an older one says they are done."""

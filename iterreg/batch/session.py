@@ -19,7 +19,7 @@ from iterreg.batch.records import record_request, write_results
 from iterreg.batch.running import Summary, run_plan
 from iterreg.batch.scratch import check_scratch
 from iterreg.batch.shared import leave_plan, take_plan
-from iterreg.batch.stopping import SIGNALS, stoppable
+from iterreg.batch.stopping import NOTICES, SIGNALS, stoppable
 from iterreg.batch.telling import Teller
 from iterreg.dataset import Dataset
 from iterreg.errors import InputError
@@ -139,7 +139,8 @@ class Session:
     ) -> tuple[Plan, Summary]:
         """Help with the plan that was left in the run folder, side by side with other processes and hosts.
 
-        Nothing is checked or hashed again. SIGTERM and SIGUSR1 end the jobs at once and give them back.
+        Nothing is checked or hashed again. SIGTERM, SIGUSR1 and SIGUSR2 end the jobs at once and give
+        them back; what needs more memory than there is here is left to others.
 
         Parameters
         ----------
@@ -160,7 +161,7 @@ class Session:
         check_scratch(self.settings.scratch)
         plan = take_plan(self.folder, self.settings)
         with self._telling(plan, quiet=quiet, others=False) as tell:
-            summary = self._run(plan, tell, wait=wait, until=until, signals=(*SIGNALS, signal.SIGUSR1))
+            summary = self._run(plan, tell, wait=wait, until=until, signals=(*SIGNALS, *NOTICES))
         if not summary.elsewhere and not summary.left:  # the last one has seen all
             with suppress(OSError, InputError):
                 write_results(self.folder)

@@ -9,10 +9,13 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-__all__ = ["SIGNALS", "stoppable"]
+__all__ = ["NOTICES", "SIGNALS", "stoppable"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a scheduler's end, a closed terminal."""
+
+NOTICES = (signal.SIGUSR1, signal.SIGUSR2)
+"""What schedulers send before they end a job: those asked to (SLURM, Grid Engine), and LSF by itself."""
 
 
 @contextmanager

@@ -20,6 +20,7 @@ COMMANDS = (
     "demo",
     "run",
     "work",
+    "submit",
     "plan",
     "status",
     "check",

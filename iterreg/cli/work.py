@@ -21,7 +21,7 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Does the jobs that `iterreg run … --plan-only` left to do in a run folder, side by side "
         "with any number of other workers on any hosts that see the folder. Nothing is checked or hashed "
         "again. It begins no job that will not end within its scheduler's walltime (SLURM, PBS), and on "
-        "SIGTERM and SIGUSR1 it gives back at once what it has not ended.",
+        "SIGTERM, SIGUSR1 and SIGUSR2 it gives back at once what it has not ended.",
         epilog="Exit code: 0 nothing is left to do here (the rest is other workers'), 1 refused before any "
         "work, 2 some pairs failed.",
     )
@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         plan, summary = session.work(wait=args.wait, until=until, quiet=args.quiet)
     parts = [f"{summary.done} of {len(plan.jobs)} planned jobs done"]
     for number, word in (
-        (summary.failed, "failed"), (summary.elsewhere, "with other workers"), (summary.left, "given back"),
+        (summary.failed, "failed"), (summary.elsewhere, "with other workers"),
+        (summary.left, "left for other workers"),
     ):  # fmt: skip
         if number:
             parts.append(f"{number} {word}")

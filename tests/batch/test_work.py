@@ -73,7 +73,7 @@ def test_workers_share_a_plan(
     assert lab.counts() == Counter(lab.subjects)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_worker_gives_back_what_it_has_not_ended(make_lab: Callable[..., Any], how: signal.Signals) -> None:
     lab = make_lab("s00", "slow", "s01")
     planned(lab)
@@ -84,7 +84,7 @@ def test_a_worker_gives_back_what_it_has_not_ended(make_lab: Callable[..., Any],
     code, output = end(first)
     assert time.monotonic() - began < 30
     assert code == 0, output
-    assert "1 of 3 planned jobs done, 2 given back" in output
+    assert "1 of 3 planned jobs done, 2 left for other workers" in output
     assert lab.leftovers() == []
     assert lab.survivors() == []
     lab.faults(slow="fine")
@@ -122,7 +122,11 @@ def test_no_job_is_begun_that_would_not_end(make_lab: Callable[..., Any]) -> Non
     for arguments, environment in ((["--until", "+10m"], {}), ([], soon), ([], {"PBS_WALLTIME": "1000"})):
         code, output = end(worker(lab, *arguments, **environment))
         assert code == 0, output
-        assert "0 of 2 planned jobs done, 2 given back" in output
+        assert "0 of 2 planned jobs done, 2 left for other workers" in output
+    assert lab.counts() == {}
+    code, output = end(worker(lab, "--memory", "30M"))
+    assert code == 0, output
+    assert "0 of 2 planned jobs done, 2 left for other workers" in output
     assert lab.counts() == {}
     code, output = end(worker(lab, "--until", "+1h", **soon))  # what is said counts, not the scheduler's
     assert code == 0, output
