@@ -148,6 +148,23 @@ def test_what_fails_is_said_once_for_all(make_lab: Callable[..., Any]) -> None:
     assert lab.counts() == {"s00": 1, "s01": 1, "raise": 1}
 
 
+def test_what_cannot_run_is_recorded_by_the_one_that_plans(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab("s00", "s01")
+    lab.image("s01").unlink()
+    refused = lab.run("--plan-only")
+    assert refused.returncode == 1
+    assert not (lab.out / "plan.json").exists()
+    planned(lab, "--keep-going")
+    assert lab.status("s01")["outcome"] == "bad input"
+    code, output = end(worker(lab))
+    assert code == 0, output
+    assert "1 of 1 planned jobs done" in output
+    assert {key: row["outcome"] for key, row in lab.results().items()} == {
+        "faulty/s00_ref": "ok",
+        "faulty/s01_ref": "bad input",
+    }
+
+
 # -- the plan as a file --------------------------------------------------------------------------------------
 
 
