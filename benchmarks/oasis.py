@@ -18,12 +18,14 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
+from iterreg.batch.plan import Settings
+from iterreg.batch.session import Session
+from iterreg.cli.batch_options import parse_bytes
 from iterreg.dataset import open_dataset
 from iterreg.evaluation.scores import score_folder
 from iterreg.runs import RunFolder, Sidecar
@@ -56,8 +58,8 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=_default_data(), help="folder of OASIS_dataset.json")
     parser.add_argument("--out", type=Path, default=HERE / "runs" / "oasis", help="run folder")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where the tables go")
-    parser.add_argument("--cores", type=int, default=os.cpu_count())
-    parser.add_argument("--memory", default="16G")
+    parser.add_argument("--cores", type=int, default=0, help="default: all")
+    parser.add_argument("--memory", type=parse_bytes, default="16G")
     parser.add_argument("--report-only", action="store_true", help="score and tabulate what is there")
     args = parser.parse_args()
     source = args.data / "OASIS_dataset.json"
@@ -67,31 +69,21 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    worst = 0
+    failed = 0
     if not args.report_only:
-        for methods, pairs in STAGES:
-            command = [
-                sys.executable,
-                "-m",
-                "iterreg",
-                "run",
-                str(source),
-                "--out",
-                str(args.out),
-                "--threads",
-                "1",
-            ]
-            command += ["--cores", str(args.cores), "--memory", args.memory]
-            command += [part for method in methods for part in ("--method", method)]
-            command += ["--pairs", ",".join(pairs)] if pairs else []
-            code = subprocess.run(command, check=False).returncode
-            report(source, args.out, args.results)
-            if code == 130:
-                return code
-            worst = max(worst, code)
+        dataset = open_dataset([source])
+        settings = Settings(cores=args.cores, threads=1, memory=args.memory)
+        with Session(args.out, settings) as session:
+            for methods, pairs in STAGES:
+                plan = session.plan(dataset.select(pairs=pairs or None), methods)
+                summary = session.run(plan)
+                report(source, args.out, args.results)
+                if summary.left:
+                    return 130
+                failed += summary.failed + len(plan.in_state("refused"))
     report(source, args.out, args.results)
     print((args.results / "oasis.md").read_text())
-    return worst
+    return 2 if failed else 0
 
 
 def report(source: Path, out: Path, results: Path) -> None:

@@ -472,6 +472,7 @@ def write_scores(folder: Path, dice: float, generator: np.random.Generator) -> N
 
 
 GIVEN: Mapping[str, tuple[Provider, ...]] = {
+    "docs/batch.md": (a_dataset,),
     "docs/evaluation.md": (a_demo_with_fields,),
     "docs/networks.md": (network_outputs,),
     "docs/report.md": (a_demo_with_fields,),

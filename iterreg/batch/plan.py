@@ -28,10 +28,13 @@ __all__ = [
     "Plan",
     "PlannedJob",
     "Settings",
+    "State",
     "arm_record",
+    "job_of",
     "make_plan",
     "progress",
     "refuse_other_dataset",
+    "scheduled",
 ]
 
 
@@ -132,6 +135,10 @@ class PlannedJob:
     keepable: bool = False
 
 
+_TODO: tuple[State, ...] = ("new", "again", "changed", "extended")
+"""The states of jobs that are left to do."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Every job of a run, in the order they will be started."""
@@ -150,7 +157,7 @@ class Plan:
     @property
     def todo(self) -> tuple[PlannedJob, ...]:
         """The jobs that will run."""
-        return self.in_state("new", "again", "changed", "extended")
+        return self.in_state(*_TODO)
 
     @property
     def wall_seconds(self) -> float:
@@ -199,24 +206,31 @@ def make_plan(
         )
     digests = digests or FileDigests()
     look = _Planner(folder, record, settings, digests, dataset.promised_shape)
-    planned = [
-        look(
-            Job(
-                arm,
-                pair,
-                settings.seed,
-                settings.masks,
-                settings.inverse,
-                settings.momentum and saves_momentum(arm.method),
-                tuple(role for role in settings.extras if role != "labels" or pair.moving.labels),
-            )
-        )
-        for arm in arms
-        for pair in dataset.pairs
-    ]
-    plan = Plan(dataset, tuple(arms), tuple(planned), settings, threads=1, parallel=1)
-    threads, parallel = _share_cores(plan.todo, settings)
-    return replace(plan, threads=threads, parallel=parallel)
+    planned = [look(job_of(arm, pair, settings)) for arm in arms for pair in dataset.pairs]
+    return scheduled(dataset, tuple(arms), planned, settings)
+
+
+def job_of(arm: Arm, pair: Pair, settings: Settings, *, labels_digest: str = "") -> Job:
+    """What the settings ask of an arm and a pair."""
+    return Job(
+        arm,
+        pair,
+        settings.seed,
+        settings.masks,
+        settings.inverse,
+        settings.momentum and saves_momentum(arm.method),
+        tuple(role for role in settings.extras if role != "labels" or pair.moving.labels),
+        labels_digest,
+    )
+
+
+def scheduled(
+    dataset: Dataset, arms: tuple[Arm, ...], planned: Sequence[PlannedJob], settings: Settings
+) -> Plan:
+    """The plan of these jobs with the threads of each, and how many run at a time."""
+    todo = [entry for entry in planned if entry.state in _TODO]
+    threads, parallel = _share_cores(todo, settings)
+    return Plan(dataset, arms, tuple(planned), settings, threads, parallel)
 
 
 def _refuse_collisions(arms: Sequence[Arm], pairs: Iterable[Pair]) -> None:

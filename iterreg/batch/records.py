@@ -88,7 +88,6 @@ def write_job_record(
     attempts: Sequence[Report],
     *,
     threads: int,
-    warm_cpu_seconds: float = 0.0,
     digests: FileDigests | None = None,
 ) -> JobStatus:
     """Record how a job ended: its files in their places, then the status that proves it.
@@ -129,7 +128,7 @@ def write_job_record(
         cpu_seconds=round(report.cpu_seconds, 3),
         wall_seconds=round(report.wall_seconds, 3),
         peak_bytes=report.peak_bytes,
-        warm_cpu_seconds=round(warm_cpu_seconds, 3),
+        warm_cpu_seconds=round(report.warm_cpu_seconds, 3),
         attempts=tuple(Attempt(one.outcome, one.reason, round(one.wall_seconds, 3)) for one in attempts),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         host=platform.node(),

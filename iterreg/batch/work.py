@@ -1,4 +1,4 @@
-"""What runs inside a job's child: load, register, write, read back, verify."""
+"""What runs inside a job's child: read the spec, load, register, write, read back, verify."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from typing import Any, cast
 import numba
 import numpy as np
 
-from iterreg.batch.extras import write_extras
+from iterreg.batch.extras import EXTRAS, write_extras
+from iterreg.batch.spec import JobSpec
 from iterreg.errors import EngineError, InputError
 from iterreg.field import DisplacementField
 from iterreg.io.challenge import read_field, write_field
 from iterreg.jobs.threads import in_threads
-from iterreg.methods.base import Parameters, Registration, Task
+from iterreg.methods.base import Registration, Task
 from iterreg.methods.registry import load
 from iterreg.volume import Volume, load_image, load_labels, read_grid
 
-__all__ = ["extend_pair", "register_pair", "warm"]
+__all__ = ["warm", "work"]
 
 
 def warm(method: str) -> None:
@@ -49,68 +50,71 @@ def _nothing(value: float) -> float:
     return value
 
 
-def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Register one pair and leave a verified field behind.
+def work(message: Mapping[str, str]) -> dict[str, Any]:
+    """Do a job and leave verified files behind.
 
     Parameters
     ----------
-    payload
-        What `iterreg.batch.local` put together: method, parameters, files, threads, seed, scratch and
-        the destinations of the field, and of its inverse, its momentum and other files where they are wanted.
+    message
+        ``spec``: path of the job's `JobSpec`; ``into``: folder that takes its outputs; ``scratch``: an empty
+        folder for the engine.
 
     Returns
     -------
-    Facts for the job's status and sidecar: the written files with their digests, folding of the field
-    as read back from disk, timings, and the method's own details.
+    Facts for the job's status and sidecar: the written files with their digests; where a pair was
+    registered, folding of the field as read back from disk, timings, and the method's own details.
 
     Raises
     ------
     InputError
-        If an image or a mask cannot be used.
+        If the spec, an image, a mask, a label map or a verified field cannot be used.
     EngineError
         If the engine's field is missing, misplaced or not finite.
     """
-    began = time.perf_counter()
     _import_kernels()  # nothing to do in a warm child
-    _work_in(payload["scratch"])
-    threads = payload["threads"]
-    fixed, moving = in_threads(load_image, (payload["fixed"], payload["moving"]), threads=min(2, threads))
+    spec = JobSpec.read(Path(message["spec"]))
+    targets = {role: Path(message["into"]) / name for role, name in spec.outputs.items()}
+    _work_in(message["scratch"])
+    if spec.verified_field is not None:
+        return _extend(spec, spec.verified_field, targets)
+    return _register(spec, targets, Path(message["scratch"]))
+
+
+def _register(spec: JobSpec, targets: Mapping[str, Path], scratch: Path) -> dict[str, Any]:
+    began = time.perf_counter()
+    images = (spec.inputs["fixed"], spec.inputs["moving"])
+    fixed, moving = in_threads(load_image, images, threads=min(2, spec.threads))
     task = Task(
         fixed=fixed,
         moving=moving,
-        fixed_mask=_mask(payload.get("fixed_mask"), fixed),
-        moving_mask=_mask(payload.get("moving_mask"), moving),
-        threads=threads,
-        seed=payload["seed"],
-        scratch=Path(payload["scratch"]),
-        inverse=payload["inverse"] is not None,
+        fixed_mask=_mask(spec.inputs.get("fixed_mask"), fixed),
+        moving_mask=_mask(spec.inputs.get("moving_mask"), moving),
+        threads=spec.threads,
+        seed=spec.seed,
+        scratch=scratch,
+        inverse="inverse" in targets,
     )
     for image in (fixed, moving):
         if float(image.array.min()) == float(image.array.max()):
             raise InputError(f"{image.path}: is constant, there is nothing to register; see what made it")
-    method = load(payload["method"])
-    parameters = Parameters(
-        preset=payload["preset"],
-        values=payload["values"],
-        files=tuple(Path(name) for name in payload["files"]),
-    )
+    method = load(spec.method)
     loaded = time.perf_counter()
-    result = method.register(task, parameters)
+    result = method.register(task, spec.parameters)
     registered = time.perf_counter()
     _check(result, task)
 
     facts: dict[str, Any] = {"details": _plain(dict(result.details))}
-    path = Path(payload["field"])
-    write_field(path, result.field, threads=threads)
+    path = targets["field"]
+    write_field(path, result.field, threads=spec.threads)
     # What counts is what is on the disk: everything below is measured on the file read back.
     field = read_field(path, fixed.grid, moving.grid)
     facts["field"] = _file(path)
     facts["folding"] = _folding(field, fixed)
-    if payload["inverse"] is not None:
-        facts |= _inverse(Path(payload["inverse"]), result, field, threads)
-    if payload["momentum"] is not None:
-        facts |= _momentum(Path(payload["momentum"]), result)
-    facts |= _extras(payload, field, moving)
+    if "inverse" in targets:
+        facts |= _inverse(targets["inverse"], result, field, spec.threads)
+    if "momentum" in targets:
+        facts |= _momentum(targets["momentum"], result)
+    facts |= _extras(spec, targets, field, moving)
     facts["seconds"] = {
         "load": round(loaded - began, 3),
         "register": round(registered - loaded, 3),
@@ -119,36 +123,20 @@ def register_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def extend_pair(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Make files of a field that is there already.
-
-    Parameters
-    ----------
-    payload
-        As for `register_pair`; ``field`` is the field to be read.
-
-    Returns
-    -------
-    The written files with their digests.
-
-    Raises
-    ------
-    InputError
-        If the field, an image or the label map cannot be used.
-    """
-    _import_kernels()
-    _work_in(payload["scratch"])
-    fixed, moving = read_grid(payload["fixed"]), load_image(payload["moving"])
-    return _extras(payload, read_field(payload["field"], fixed, moving.grid), moving)
+def _extend(spec: JobSpec, field: Path, targets: Mapping[str, Path]) -> dict[str, Any]:
+    """Make files of a field that is there already."""
+    fixed, moving = read_grid(spec.inputs["fixed"]), load_image(spec.inputs["moving"])
+    return _extras(spec, targets, read_field(field, fixed, moving.grid), moving)
 
 
-def _extras(payload: Mapping[str, Any], field: DisplacementField, moving: Volume) -> dict[str, Any]:
-    wanted = {role: Path(path) for role, path in payload["extras"].items()}
-    labels = payload["labels"]
-    write_extras(wanted, field, moving, Path(labels) if labels is not None else None)
+def _extras(
+    spec: JobSpec, targets: Mapping[str, Path], field: DisplacementField, moving: Volume
+) -> dict[str, Any]:
+    wanted = {role: path for role, path in targets.items() if role in EXTRAS}
+    write_extras(wanted, field, moving, spec.labels)
     facts = {role: _file(path) for role, path in wanted.items()}
     if "labels" in facts:
-        facts["labels"]["of"] = payload["labels_digest"]
+        facts["labels"]["of"] = spec.labels_digest
     return facts
 
 
@@ -172,7 +160,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-def _mask(path: str | None, image: Volume) -> Volume | None:
+def _mask(path: Path | None, image: Volume) -> Volume | None:
     if path is None:
         return None
     mask = load_labels(path)

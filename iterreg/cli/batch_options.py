@@ -1,4 +1,4 @@
-"""Options that plan and run share, and how they become a plan."""
+"""Options that plan and run share, and how they become a session."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ from iterreg.errors import InputError
 from iterreg.words import did_you_mean
 
 if TYPE_CHECKING:
-    from iterreg.batch.plan import Plan, Settings
+    from iterreg.batch.plan import Settings
+    from iterreg.batch.session import Session
     from iterreg.dataset.base import Dataset
-    from iterreg.jobs.hashing import FileDigests
-    from iterreg.runs import RunFolder
 
-__all__ = ["add_batch_arguments", "out_of", "parse_bytes", "parse_seconds", "plan_from"]
+__all__ = [
+    "DEFAULT_METHOD",
+    "add_batch_arguments",
+    "methods_of",
+    "parse_bytes",
+    "parse_seconds",
+    "positive",
+    "refuse_findings",
+    "session_from",
+]
 
 DEFAULT_METHOD = "syn"
 SAVED = ("warped", "labels", "jacobian", "logjacobian", "inverse", "momentum")
@@ -37,9 +45,9 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group = parser.add_argument_group("resources")
     group.add_argument(
-        "--cores", type=_positive, default=0, help="cores to use (default: all this process has)"
+        "--cores", type=positive, default=0, help="cores to use (default: all this process has)"
     )
-    group.add_argument("--threads", type=_positive, help="threads per job (default: fills the cores)")
+    group.add_argument("--threads", type=positive, help="threads per job (default: fills the cores)")
     group.add_argument(
         "--memory", type=parse_bytes, default=0, metavar="SIZE",
         help="memory that all jobs together may take, e.g. 12G (default: 90 %% of what is free)",
@@ -118,15 +126,16 @@ def _saved(values: list[str] | None) -> set[str]:
     return saved
 
 
-def plan_from(args: argparse.Namespace, dataset: Dataset, folder: RunFolder, digests: FileDigests) -> Plan:
-    """Plan the data set with the methods and settings of these options."""
-    from iterreg.batch.arms import parse_arm
-    from iterreg.batch.plan import make_plan
-    from iterreg.batch.scratch import check_scratch
+def session_from(args: argparse.Namespace, dataset: Dataset) -> Session:
+    """The session on the run folder of these options, with their settings."""
+    from iterreg.batch.session import Session
 
-    check_scratch(args.scratch)
-    arms = [parse_arm(text) for text in args.method or [DEFAULT_METHOD]]
-    return make_plan(dataset, arms, folder, settings_from(args), digests=digests)
+    return Session(out_of(args, dataset), settings_from(args))
+
+
+def methods_of(args: argparse.Namespace) -> list[str]:
+    """The methods these options ask for."""
+    return args.method or [DEFAULT_METHOD]
 
 
 def parse_bytes(text: str) -> int:
@@ -168,7 +177,8 @@ def parse_seconds(text: str) -> float:
     return total
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
     if not re.fullmatch(r"\+?\d{1,9}", text.strip(), re.ASCII) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from iterreg.cli.batch_options import add_batch_arguments, plan_from
+from iterreg.cli.batch_options import add_batch_arguments, methods_of, session_from
 from iterreg.cli.commands import Subparsers, path_argument
 from iterreg.errors import InputError
 
@@ -253,19 +253,14 @@ def _register(mounts: Mounts, options: argparse.Namespace, fallback: bool) -> tu
     The exit code, and whether nothing is left that a restart could go on from.
     """
     from iterreg.cli.plan import print_plan
-    from iterreg.cli.run import execute
     from iterreg.dataset import open_dataset
-    from iterreg.jobs.hashing import FileDigests
-    from iterreg.runs import RunFolder
 
     dataset = open_dataset(mounts.dataset, root=mounts.images)
-    folder, digests = RunFolder(options.out), FileDigests()
-    folder.check()
-    digests.load(folder.digests)
-    plan = plan_from(options, dataset, folder, digests)
-    print_plan(plan)
-    sys.stdout.flush()
-    summary = execute(plan, folder, digests)
+    with session_from(options, dataset) as session:
+        plan, folder = session.plan(dataset, methods_of(options)), session.folder
+        print_plan(plan)
+        sys.stdout.flush()
+        summary = session.run(plan)
     if summary.left:
         print(f"interrupted: the same command goes on from {folder.path}", file=sys.stderr)
         return 130, False

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 from iterreg.cli.commands import Subparsers, path_argument
 
 if TYPE_CHECKING:
-    from iterreg.batch.plan import Plan
-    from iterreg.dataset import Pair
+    from iterreg.dataset import Dataset, Pair
     from iterreg.field import DisplacementField
-    from iterreg.jobs.hashing import FileDigests
-    from iterreg.runs import RunFolder
+    from iterreg.runs import MethodResults, OpenedResults
 
 __all__ = ["add_parser", "run"]
 
@@ -43,14 +41,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iterreg.batch.arms import parse_arm
-    from iterreg.batch.plan import Settings, make_plan
-    from iterreg.cli.run import close, execute
+    from iterreg.batch.plan import Settings
+    from iterreg.batch.session import Session
+    from iterreg.cli.run import close
     from iterreg.dataset import open_dataset
     from iterreg.dataset.demo import make_demo
-    from iterreg.jobs.hashing import FileDigests
     from iterreg.report import require_libraries
-    from iterreg.runs import RunFolder
 
     require_libraries()
     began = time.monotonic()
@@ -61,49 +57,46 @@ def run(args: argparse.Namespace) -> int:
         on_progress=lambda text: print(text, file=sys.stderr),
     )
     dataset = open_dataset([source])
-    folder = RunFolder(args.out / "run")
-    folder.create()
-    digests = FileDigests()
-    digests.load(folder.digests)
-    settings = Settings(cores=args.cores, threads=args.threads)
-    arms = [parse_arm(text) for text in args.method or METHODS]
-    plan = make_plan(dataset, arms, folder, settings, digests=digests)
-    print(
-        f"{len(dataset.pairs)} pairs in {source.parent}, {len(arms)} methods: {len(plan.todo)} jobs to do, "
-        f"{plan.parallel} at a time"
-    )
-    summary = execute(plan, folder, digests)
+    methods = args.method or METHODS
+    with Session(args.out / "run", Settings(cores=args.cores, threads=args.threads)) as session:
+        plan = session.plan(dataset, methods)
+        print(
+            f"{len(dataset.pairs)} pairs in {source.parent}, {len(methods)} methods: {len(plan.todo)} jobs "
+            f"to do, {plan.parallel} at a time"
+        )
+        summary = session.run(plan)
+    results = session.results()
     print()
-    _print_table(_rows(plan, folder, digests))
+    _print_table([_row(results.only(arm.name), dataset) for arm in plan.arms])
     print()
-    _report(plan, folder, args.out / "report.html", cores=args.cores)
+    _report(results, dataset, args.out / "report.html", cores=args.cores)
     print(
-        f"fields and provenance: {folder.path}; data set to copy as a template: {source.parent}\n"
+        f"fields and provenance: {results.path}; data set to copy as a template: {source.parent}\n"
         f"took {time.monotonic() - began:.0f} s; the same command again resumes"
     )
-    return close(plan, folder, summary)
+    return close(plan, session.folder, summary)
 
 
-def _report(plan: Plan, folder: RunFolder, out: Path, *, cores: int) -> None:
+def _report(run: OpenedResults, dataset: Dataset, out: Path, *, cores: int) -> None:
     """Evaluate as the challenge does and show it; what is still true is not made again."""
     from iterreg.cli.evaluate import refresh
     from iterreg.cli.report import make_report
     from iterreg.runs.opening import open_named
 
-    entries, notes = open_named([str(folder.path)])
-    refresh(entries, plan.dataset, whole=plan.dataset, cores=cores)
+    methods, notes = open_named([str(run.path)])
+    refresh(methods, dataset, whole=dataset, cores=cores)
     if out.is_file():
-        made_of = [entry.scores / "pairs.csv" for entry in entries]
-        made_of += [job.status for arm in plan.arms for job in folder.arm(arm.name).jobs()]
+        made_of = [method.scores / "pairs.csv" for method in methods]
+        made_of += [job.status for method in methods if method.arm is not None for job in method.arm.jobs()]
         newest = max(path.stat().st_mtime_ns for path in made_of if path.is_file())
         if out.stat().st_mtime_ns > newest:
             print(f"{out}: is up to date")
             return
-    make_report(entries, plan.dataset, out, notes=notes, cores=cores)
+    make_report(methods, dataset, out, notes=notes, cores=cores)
 
 
-def _rows(plan: Plan, folder: RunFolder, digests: FileDigests) -> list[dict[str, Any]]:
-    """A row per method: means over the pairs, scored against the known truth."""
+def _row(method: MethodResults, dataset: Dataset) -> dict[str, Any]:
+    """A method's means over the pairs, scored against the known truth."""
     from iterreg.dataset.truth import load_truth, truth_error
     from iterreg.evaluation.scores import score_folder
     from iterreg.volume import load_image
@@ -112,25 +105,17 @@ def _rows(plan: Plan, folder: RunFolder, digests: FileDigests) -> list[dict[str,
         mask = load_image(pair.fixed.path).array > 0
         return {"truth_mm": truth_error(field, load_truth(pair), mask)["mean_mm"]}
 
-    rows = []
-    for arm in plan.arms:
-        place = folder.arm(arm.name)
-        scores = score_folder(
-            place.fields,
-            plan.dataset.pairs,
-            cache=place.path / "scores.json",
-            extra=against_truth,
-            digests=digests,
-        )
-        statuses = [status for name in scores if (status := place.job(name).read_status()) is not None]
-        row: dict[str, Any] = {"method": arm.name, "pairs": f"{len(scores)}/{len(plan.dataset.pairs)}"}
-        for key in ("truth_mm", "dice", "tre_voxels", "ndv_percent"):
-            row[key] = _mean([score[key] for score in scores.values() if key in score])
-        row["cpu_s"] = _mean([status.cpu_seconds or 0.0 for status in statuses])
-        row["wall_s"] = _mean([status.wall_seconds or 0.0 for status in statuses])
-        row["peak_mib"] = max(((status.peak_bytes or 0) / 2**20 for status in statuses), default=0.0)
-        rows.append(row)
-    return rows
+    assert method.fields is not None
+    cache = method.fields.with_name("scores.json")
+    scores = score_folder(method.fields, dataset.pairs, cache=cache, extra=against_truth)
+    statuses = [status for name in scores if (status := method.status(name)) is not None]
+    row: dict[str, Any] = {"method": method.name, "pairs": f"{len(scores)}/{len(dataset.pairs)}"}
+    for key in ("truth_mm", "dice", "tre_voxels", "ndv_percent"):
+        row[key] = _mean([score[key] for score in scores.values() if key in score])
+    row["cpu_s"] = _mean([status.cpu_seconds or 0.0 for status in statuses])
+    row["wall_s"] = _mean([status.wall_seconds or 0.0 for status in statuses])
+    row["peak_mib"] = max(((status.peak_bytes or 0) / 2**20 for status in statuses), default=0.0)
+    return row
 
 
 def _mean(values: Sequence[float]) -> float:

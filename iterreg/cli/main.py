@@ -19,6 +19,8 @@ __all__ = ["main"]
 COMMANDS = (
     "demo",
     "run",
+    "work",
+    "submit",
     "plan",
     "status",
     "check",

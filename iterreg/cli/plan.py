@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from iterreg.cli.batch_options import add_batch_arguments, out_of, plan_from
+from iterreg.cli.batch_options import add_batch_arguments, methods_of, session_from
 from iterreg.cli.commands import Subparsers
 from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
 from iterreg.words import count
@@ -32,14 +32,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iterreg.jobs.hashing import FileDigests
-    from iterreg.runs import RunFolder
-
     dataset = dataset_from(args)
-    folder, digests = RunFolder(out_of(args, dataset)), FileDigests()
-    folder.check()
-    digests.load(folder.digests)
-    plan = plan_from(args, dataset, folder, digests)
+    with session_from(args, dataset) as session:
+        plan = session.plan(dataset, methods_of(args))
     print_plan(plan)
     return 1 if plan.in_state("refused") else 0
 

@@ -46,36 +46,29 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iterreg.batch.arms import parse_arm
-    from iterreg.batch.plan import Settings, make_plan
+    from iterreg.batch.plan import Settings
     from iterreg.batch.prepare import write_dataset, write_prepared
+    from iterreg.batch.session import Session
     from iterreg.cli.batch_options import refuse_findings
-    from iterreg.cli.run import close, execute
+    from iterreg.cli.run import close
     from iterreg.dataset.atlas import pairs_with_atlas, scans_of_files
     from iterreg.io.challenge import read_field
-    from iterreg.jobs.hashing import FileDigests
-    from iterreg.runs import RunFolder
     from iterreg.volume import read_grid
 
     scans = _raw_scans(args)
     template = args.template or _default_template(args.out)
     dataset = pairs_with_atlas(template, scans_of_files([scan.image for scan in scans]), role="fixed")
-    folder = RunFolder(args.out / "alignment")
-    folder.create()
-    digests = FileDigests()
-    digests.load(folder.digests)
-    arm = parse_arm(args.method)
-    plan = make_plan(dataset, [arm], folder, Settings(cores=args.cores, threads=1), digests=digests)
-    if plan.todo:
-        for note in refuse_findings(dataset, read_voxels=True):
-            print(f"note: {note}", file=sys.stderr)
-    code = close(plan, folder, execute(plan, folder, digests))
+    with Session(args.out / "alignment", Settings(cores=args.cores, threads=1)) as session:
+        plan = session.plan(dataset, [args.method])
+        if plan.todo:
+            for note in refuse_findings(dataset, read_voxels=True):
+                print(f"note: {note}", file=sys.stderr)
+        code = close(plan, session.folder, session.run(plan))
     if code:
         return code
     grid = read_grid(template)
-    for scan, pair in zip(scans, dataset.pairs, strict=True):
-        job = folder.arm(arm.name).job(pair.name)
-        field = read_field(job.field, grid, read_grid(scan.image))
+    for scan, planned in zip(scans, plan.jobs, strict=True):
+        field = read_field(planned.folder.field, grid, read_grid(scan.image))
         write_prepared(args.out, args.name, scan, field)
     path = write_dataset(args.out, args.name, [scan.subject for scan in scans], grid.shape)
     print(f"{count(len(scans), 'subject')} prepared; next: iterreg check {path}")

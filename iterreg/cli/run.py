@@ -7,11 +7,17 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iterreg.cli.batch_options import DEFAULT_METHOD, add_batch_arguments, out_of, plan_from, refuse_findings
+from iterreg.cli.batch_options import (
+    DEFAULT_METHOD,
+    add_batch_arguments,
+    methods_of,
+    refuse_findings,
+    session_from,
+)
 from iterreg.cli.commands import Subparsers
 from iterreg.cli.dataset_options import add_dataset_arguments, dataset_from
 from iterreg.cli.plan import print_plan
@@ -19,12 +25,11 @@ from iterreg.errors import InputError
 from iterreg.words import count
 
 if TYPE_CHECKING:
-    from iterreg.batch.local import Summary
     from iterreg.batch.plan import Plan
-    from iterreg.jobs.hashing import FileDigests
+    from iterreg.batch.running import Summary
     from iterreg.runs import RunFolder
 
-__all__ = ["add_parser", "close", "execute", "run"]
+__all__ = ["add_parser", "close", "run"]
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -49,67 +54,52 @@ def add_parser(subparsers: Subparsers) -> None:
         "--wait", action="store_true",
         help="wait for the pairs that other processes are computing, and do them should those end",
     )  # fmt: skip
+    parser.add_argument(
+        "--plan-only", action="store_true",
+        help="check and plan, leave the plan in the run folder for any number of `iterreg work`, run nothing",
+    )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="print only the closing line")
 
 
 def run(args: argparse.Namespace) -> int:
-    from iterreg.jobs.hashing import FileDigests
-    from iterreg.runs import RunFolder
-
     dataset = dataset_from(args)
-    digests = FileDigests()
-    folder = RunFolder(out_of(args, dataset))
-    folder.check_writable()
-    digests.load(folder.digests)
-    plan = plan_from(args, dataset, folder, digests)
-    if not args.method and not args.quiet:
-        _say(f"no --method given: using {DEFAULT_METHOD} with its preset {plan.arms[0].parameters.preset!r}")
-    if not args.no_check and plan.todo:
-        # Of a large data set that is nearly done only what is left needs to be read.
-        left = dict.fromkeys(planned.job.pair for planned in plan.todo)
-        notes = (
-            [] if args.keep_going else refuse_findings(replace(dataset, pairs=tuple(left)), read_voxels=True)
-        )
-        for note in notes:
-            _say(f"note: {note}", error=True)
-    if not args.quiet:
-        with _even_unheard():
-            print_plan(plan)
-    refused = plan.in_state("refused")
-    if refused and not args.keep_going:
-        raise InputError(
-            f"{len(refused)} of {count(len(plan.jobs), 'job')} cannot run: {refused[0].why}. "
-            "Nothing was run; --keep-going runs the others."
-        )
-    summary = execute(plan, folder, digests, quiet=args.quiet, wait=args.wait)
-    return close(plan, folder, summary)
+    with session_from(args, dataset) as session:
+        session.folder.check_writable()
+        plan = session.plan(dataset, methods_of(args))
+        if not args.method and not args.quiet:
+            preset = plan.arms[0].parameters.preset
+            _say(f"no --method given: using {DEFAULT_METHOD} with its preset {preset!r}")
+        if plan.todo and not (args.no_check or args.keep_going):
+            _check(plan)
+        if not args.quiet:
+            with _even_unheard():
+                print_plan(plan)
+        refused = plan.in_state("refused")
+        if refused and not args.keep_going:
+            raise InputError(
+                f"{len(refused)} of {count(len(plan.jobs), 'job')} cannot run: {refused[0].why}. "
+                "Nothing was run; --keep-going runs the others."
+            )
+        if args.plan_only:
+            session.leave(plan)
+            _say(
+                f"{count(len(plan.todo), 'job')} planned in {session.folder.plan}; on every node: "
+                f"iterreg work {shlex.quote(str(session.folder.path))}"
+            )
+            return 0
+        summary = session.run(plan, quiet=args.quiet, wait=args.wait)
+    return close(plan, session.folder, summary)
 
 
-def execute(
-    plan: Plan, folder: RunFolder, digests: FileDigests, *, quiet: bool = False, wait: bool = False
-) -> Summary:
-    """Record what was asked, run what is left; `wait` for what other processes hold.
-
-    Raises
-    ------
-    InputError
-        If the run folder cannot be written, or no scratch folder can be made.
-    """
-    from iterreg.batch.local import run as run_batch
-    from iterreg.batch.records import record_request
-    from iterreg.jobs.progress import Progress
-
-    record_request(plan, folder, command=shlex.join(sys.argv))
-    progress = Progress(len(plan.todo), parallel=plan.parallel, quiet=quiet)
-    try:
-        return run_batch(plan, folder, digests=digests, progress=progress, wait=wait)
-    finally:
-        progress.close()
-        with suppress(OSError), folder.lock():  # only saves the next run some reading
-            digests.save(folder.digests)
+def _check(plan: Plan) -> None:
+    """Refuse a plan whose images cannot be used. Of a large data set only what is left needs to be read."""
+    left = dict.fromkeys(planned.job.pair for planned in plan.todo)
+    for note in refuse_findings(replace(plan.dataset, pairs=tuple(left)), read_voxels=True):
+        _say(f"note: {note}", error=True)
 
 
 def close(plan: Plan, folder: RunFolder, summary: Summary) -> int:
+    """Say how a run ended, and return its exit code."""
     refused = len(plan.in_state("refused"))
     parts = [f"{len(plan.in_state('done', 'kept')) + summary.done} of {len(plan.jobs)} done"]
     for number, word in (

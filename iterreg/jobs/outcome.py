@@ -53,6 +53,8 @@ class Report:
         Largest resident set of the child, memory shared with its warm parent included.
     peak_threads
         Largest number of threads alive at once.
+    warm_cpu_seconds
+        What loading the engine took its warm parent, once for all children.
     """
 
     outcome: Outcome
@@ -62,6 +64,7 @@ class Report:
     cpu_seconds: float = 0.0
     peak_bytes: int = 0
     peak_threads: int = 0
+    warm_cpu_seconds: float = 0.0
 
 
 _LOST_MEMORY = re.compile(

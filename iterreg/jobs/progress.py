@@ -86,12 +86,13 @@ class Progress:
             self._running.pop((kind, job), None)
 
     def end(self, job: str, kind: str, message: str, *, measured: float | None = None) -> None:
-        """A job has ended; `measured` wall seconds teach the forecast of its kind."""
+        """A job has ended; `measured` wall seconds teach the forecast of its kind. No message: no line."""
         with self._lock:
             expected = self._expected.pop((kind, job), None)
             self._running.pop((kind, job), None)
             if expected is None:
-                self.say(message)
+                if message:
+                    self.say(message)
                 return
             known = self._kinds[kind]
             known.ahead -= expected
@@ -99,7 +100,8 @@ class Progress:
                 known.measured += measured
                 known.hoped += expected
             self._done += 1
-            self.say(f"[{self._done:>{len(str(self._total))}}/{self._total}] {message}", forecast=True)
+            if message:
+                self.say(f"[{self._done:>{len(str(self._total))}}/{self._total}] {message}", forecast=True)
             if self._bar is not None:
                 self._bar.n = self._done
                 self._refresh()

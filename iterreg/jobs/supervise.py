@@ -99,6 +99,7 @@ def supervise(
         cpu_seconds=child.cpu_seconds,
         peak_bytes=max(peak, child.peak_bytes),
         peak_threads=peak_threads,
+        warm_cpu_seconds=server.warm_cpu_seconds,
     )
 
 

@@ -17,7 +17,8 @@ FORMAT = 2
 
 _T = TypeVar("_T")
 _WORDS: Mapping[type, str] = {
-    str: "a text", int: "a whole number", float: "a number", dict: "an object", list: "a list",
+    str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object",
+    list: "a list",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@
 
     RUN/
       run.json                      what was asked: data set, arms, versions, command (per invocation)
+      plan.json                     on request: the jobs that were left to do, for `iterreg work`
       inputs.json                   digests of the input files, by size and time, so that a resume is instant
       results.csv                   one row per job
       logs/                         one log per warm engine
@@ -16,6 +17,7 @@
                                     on request (--save): the moving image on the fixed grid; so labels/,
                                     jacobian/ and logjacobian/
         jobs/FIX_MOV/status.json    how it ended, the only proof that a job is done
+        jobs/FIX_MOV/spec.json      what was to be done, for whichever process does it
         jobs/FIX_MOV/log.txt        what the engine printed
         jobs/FIX_MOV/claim-0001     who is working on it now
         jobs/FIX_MOV/unfinished-…/  what the job has written so far, named after its claim; moved to its
@@ -27,13 +29,15 @@ Every job has a folder of its own, so that several processes and hosts can work 
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from iterreg.errors import InputError
 from iterreg.io.challenge import field_name
@@ -78,6 +82,10 @@ class JobFolder:
     @property
     def status(self) -> Path:
         return self.folder / "status.json"
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / "spec.json"
 
     @property
     def log(self) -> Path:
@@ -167,6 +175,18 @@ class JobFolder:
         for path in self.unfinished.iterdir():
             _remove(path)
         (self.unfinished / "inverse").mkdir()
+
+    def ask(self, spec: Mapping[str, Any]) -> None:
+        """Put down what is to be done. It proves nothing, so that it need not reach the disk before the work.
+
+        Raises
+        ------
+        FileNotFoundError
+            If another owner has fenced this one off.
+        """
+        draft = self.draft(self.spec)
+        draft.write_text(json.dumps(spec, indent=1))
+        draft.replace(self.spec)
 
     def discard(self) -> None:
         """Remove what this owner has written so far."""
@@ -262,6 +282,10 @@ class RunFolder:
     @property
     def record(self) -> Path:
         return self.path / "run.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
 
     @property
     def results(self) -> Path:
@@ -402,5 +426,5 @@ def _remove(path: Path) -> None:
 
 def _is_foreign(path: Path) -> bool:
     """Whether something cannot come from a run, so that a folder without a run.json is none."""
-    own = ("logs", ".lock", "inputs.json", "results.csv")
+    own = ("logs", ".lock", "inputs.json", "plan.json", "results.csv")
     return path.name not in own and ".partial." not in path.name and not (path / "jobs").is_dir()

@@ -235,7 +235,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_work(table: Path, tmp_path: P
 def test_exit_codes(
     done: int, failed: int, elsewhere: int, left: int, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from iterreg.batch.local import Summary
+    from iterreg.batch.running import Summary
     from iterreg.runs import RunFolder
 
     class Nothing:
