@@ -183,6 +183,8 @@ def make_report(
         entries, dataset, whole or dataset, chosen=chosen, protocol=protocol, stored=stored, cores=cores
     )
     said += doubts
+    for doubt in doubts:
+        print(f"note: {doubt}", file=sys.stderr)
     results = [Results.of(entry) for entry in entries]
     comparison = _compare(results, dataset, published, labels or {})
     ranking = ranking_of(comparison)

@@ -112,8 +112,10 @@ def test_digests_decide_and_a_replaced_field_is_named_by_every_command(
     capsys.readouterr()
     shown = words(report(runs.run))
     sentence = "disp_0011_0012.nii.gz: is not the field that its status describes"
-    assert "evaluating" in capsys.readouterr().err
-    assert sentence in shown
+    err = capsys.readouterr().err
+    assert "evaluating" in err
+    assert sentence in err
+    assert shown.index(sentence) < shown.index("Means ± standard deviation"), "before the first table"
     after = scores_of(runs.run)
     assert float(after["0011_0012"]["folded_voxels"]) > float(before["0011_0012"]["folded_voxels"]) == 0
     assert after["0012_0013"] == before["0012_0013"]
