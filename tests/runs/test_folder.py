@@ -51,14 +51,14 @@ def test_a_new_attempt_begins_with_nothing_that_claims_to_be_done(job: JobFolder
 def test_the_status_goes_first(job: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between any two removals, a status never stands beside a field that it does not describe."""
     gone: list[str] = []
-    rename = Path.rename
+    replace = Path.replace
 
     def see(self: Path, target: Path) -> Path:
         gone.append(self.name)
-        return rename(self, target)
+        return replace(self, target)
 
     job.fence()
-    monkeypatch.setattr(Path, "rename", see)
+    monkeypatch.setattr(Path, "replace", see)
     job.begin()
     assert gone[0] == "status.json"
 
