@@ -15,7 +15,7 @@ from iterreg.dataset.files import pair_of_files
 from iterreg.dataset.folder import scans_of_folder
 from iterreg.dataset.learn2reg import Split, read_learn2reg
 from iterreg.dataset.pairing import pairs_of_scans
-from iterreg.dataset.paths import absolute, is_image
+from iterreg.dataset.paths import absolute, is_readable
 from iterreg.dataset.tasks import by_modality
 from iterreg.errors import InputError
 
@@ -163,7 +163,7 @@ def _read_file(path: Path, given: Mapping[str, Any]) -> Dataset:
 
 
 def _are_images(paths: Sequence[Path]) -> bool:
-    return bool(paths) and all(is_image(path) and not path.is_dir() for path in paths)
+    return bool(paths) and all(is_readable(path) and not path.is_dir() for path in paths)
 
 
 def _one(paths: Sequence[Path]) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from iterreg.dataset.base import Kind, Scan
 from iterreg.errors import InputError
+from iterreg.itk_files import ITK_SUFFIXES
 from iterreg.paths import to_path
 
 __all__ = [
@@ -19,11 +20,13 @@ __all__ = [
     "identity",
     "images_in",
     "is_image",
+    "is_readable",
     "stem",
 ]
 
 _SUFFIXES = (".nii.gz", ".nii")
-_CHALLENGE_NAME = re.compile(r"(?:^|_)(\d{4})_(\d{4})\.nii(?:\.gz)?$")
+_READABLE = (*_SUFFIXES, ".mgz", ".mgh", *ITK_SUFFIXES)
+_CHALLENGE_NAME = re.compile(r"(?:^|_)(\d{4})_(\d{4})\.nii(?:\.gz)?$", re.IGNORECASE)
 
 
 def absolute(path: str | Path) -> Path:
@@ -39,14 +42,22 @@ def absolute(path: str | Path) -> Path:
 
 def is_image(path: Path) -> bool:
     """Whether the name is that of a NIfTI file."""
-    return path.name.endswith(_SUFFIXES) and not path.name.startswith(".")
+    return path.name.lower().endswith(_SUFFIXES) and not path.name.startswith(".")
+
+
+def is_readable(path: Path) -> bool:
+    """Whether the name is that of an image that can be read: NIfTI, or what nibabel or SimpleITK reads.
+
+    Of a folder only its NIfTI files are taken; what is named by itself may be of the other kinds.
+    """
+    return path.name.lower().endswith(_READABLE) and not path.name.startswith(".")
 
 
 def stem(path: Path) -> str:
-    """An image's name without ``.nii`` or ``.nii.gz``."""
-    for suffix in _SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
+    """An image's name without ``.nii.gz``, ``.mgz`` or how else it ends."""
+    for suffix in _READABLE:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
     return path.stem
 
 

@@ -6,11 +6,14 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from iterreg.dataset import open_dataset, pair_of_files
 from iterreg.dataset.atlas import pairs_with_atlas
 from iterreg.errors import InputError
+from iterreg.volume import load_image
 
 
 @pytest.fixture
@@ -158,3 +161,13 @@ def test_options_that_do_not_apply_are_not_swallowed(folder: Path) -> None:
         open_dataset(described(folder), limit=3)
     with pytest.raises(InputError, match="split does not apply to image files"):
         open_dataset([image], atlas=image, split="test")
+
+
+def test_two_images_of_other_kinds(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.eye(4))
+    nib.save(image, tmp_path / "b.nii.gz")
+    (tmp_path / "b.nii.gz").rename(tmp_path / "B.NII.GZ")
+    nib.save(nib.MGHImage(image.get_fdata(dtype=np.float32), np.eye(4)), tmp_path / "a.mgz")
+    (pair,) = open_dataset([tmp_path / "a.mgz", tmp_path / "B.NII.GZ"]).pairs
+    assert (pair.name, pair.fixed.path.name, pair.moving.path.name) == ("a_B", "a.mgz", "B.NII.GZ")
+    np.testing.assert_array_equal(load_image(pair.fixed.path).array, load_image(pair.moving.path).array)
