@@ -169,7 +169,7 @@ def _are_images(paths: Sequence[Path]) -> bool:
 def _one(paths: Sequence[Path]) -> Path:
     if len(paths) != 1:
         for path in paths:
-            if is_image(path) and path.is_dir():
+            if is_readable(path) and path.is_dir():
                 raise InputError(
                     f"{path}: is a folder, though it is called like an image; name the file in it"
                 )
