@@ -30,8 +30,8 @@ __all__ = ["COLUMNS", "record_request", "result_row", "write_job_record", "write
 COLUMNS = (
     "arm", "method", "preset", "pair", "case", "task", "outcome", "reason", "attempts",
     "ndv_percent", "folded_voxels", "lowest_determinant", "worst_x", "worst_y", "worst_z",
-    "cpu_s", "wall_s", "peak_mib", "threads", "threads_seen", "seed", "field", "host", "finished", "hash",
-    "made_with",
+    "cpu_s", "compile_s", "wall_s", "peak_mib", "threads", "threads_seen", "seed", "field", "host",
+    "finished", "hash", "made_with",
 )  # fmt: skip
 """Columns of ``results.csv``; ``made_with`` says how a result was made otherwise than its arm is now."""
 
@@ -140,6 +140,7 @@ def write_job_record(
             files=_files(facts),
             folding=Folding.from_json(facts.inner("folding")) if "folding" in facts else None,
             seconds=facts.values("seconds"),
+            cpu_seconds=round(report.cpu_seconds - report.compile_seconds, 3),
         )
         sidecar = _sidecar(job, status, facts.values("details"), digests or FileDigests())
         planned.folder.finish(status, sidecar)
@@ -213,6 +214,7 @@ def result_row(arm: str, status: JobStatus, made_with: str = "") -> dict[str, An
         "worst_y": place[1],
         "worst_z": place[2],
         "cpu_s": status.cpu_seconds,
+        "compile_s": status.seconds.get("compile"),
         "wall_s": status.wall_seconds,
         "peak_mib": round((status.peak_bytes or 0) / 2**20, 1),
         "threads": status.threads,

@@ -42,7 +42,11 @@ class Teller:
     def ended(self, planned: PlannedJob, report: Report) -> None:
         """A job has ended and is recorded."""
         ok = report.outcome is Outcome.OK
-        self._end(planned, _line(planned, report), measured=report.wall_seconds if ok else None)
+        self._end(
+            planned,
+            _line(planned, report),
+            measured=report.wall_seconds - report.compile_seconds if ok else None,
+        )
         facts = report.value if isinstance(report.value, dict) else {}
         warnings = facts.get("details", {}).get("warnings", ())
         self._warn(planned.job.arm.name, map(str, warnings if isinstance(warnings, list) else ()))
@@ -105,8 +109,14 @@ def _line(planned: PlannedJob, report: Report) -> str:
         return f"ok           {_called(planned)}: {', '.join(planned.job.extras)} of the field that was there"
     folding = report.value["folding"] if isinstance(report.value, dict) else {}
     ndv = folding.get("ndv_percent")
+    compiled = (
+        f" (and {format_seconds(report.compile_seconds)} once, for compiling kernels)"
+        if report.compile_seconds >= 1
+        else ""
+    )
     return (
         f"ok           {_called(planned)}: {format_seconds(report.wall_seconds)}, "
-        f"CPU {format_seconds(report.cpu_seconds)}, {format_bytes(report.peak_bytes)}, "
+        f"CPU {format_seconds(report.cpu_seconds - report.compile_seconds)}{compiled}, "
+        f"{format_bytes(report.peak_bytes)}, "
         + ("no NDV (nothing above zero in the fixed image)" if ndv is None else f"NDV {ndv:.4g} %")
     )

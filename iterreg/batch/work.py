@@ -77,7 +77,12 @@ def work(message: Mapping[str, str]) -> dict[str, Any]:
     _work_in(message["scratch"])
     if spec.verified_field is not None:
         return _extend(spec, spec.verified_field, targets)
-    return _register(spec, targets, Path(message["scratch"]))
+    from iterreg.kernels.first_use import timed
+
+    with timed() as compilation:
+        facts = _register(spec, targets, Path(message["scratch"]))
+    facts["seconds"]["compile"] = round(compilation.cpu_seconds, 3)
+    return facts
 
 
 def _register(spec: JobSpec, targets: Mapping[str, Path], scratch: Path) -> dict[str, Any]:

@@ -66,6 +66,17 @@ class Report:
     peak_threads: int = 0
     warm_cpu_seconds: float = 0.0
 
+    @property
+    def compile_seconds(self) -> float:
+        """CPU seconds of `cpu_seconds` that went into compiling kernels, as far as the target says.
+
+        It says so under ``"seconds"``, ``"compile"``. They are paid once on a machine: no part of what a
+        method costs.
+        """
+        seconds = self.value.get("seconds") if isinstance(self.value, dict) else None
+        compiled = seconds.get("compile") if isinstance(seconds, dict) else None
+        return float(compiled) if isinstance(compiled, int | float) else 0.0
+
 
 _LOST_MEMORY = re.compile(
     r"bad_alloc|failed to allocate memory|cannot allocate memory|unable to allocate|"

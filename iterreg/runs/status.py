@@ -121,7 +121,8 @@ class JobStatus:
     threads, threads_seen
         Threads that were allowed, and the most that were seen.
     cpu_seconds, wall_seconds, peak_bytes
-        Of the job's own process.
+        Of the job's own process; `cpu_seconds` of a job that ended well without those in which kernels were
+        compiled, once for this machine, which stand in `seconds` as ``"compile"``.
     warm_cpu_seconds
         What loading the engine took, for all its jobs together.
     attempts
@@ -129,7 +130,7 @@ class JobStatus:
     files
         Role (see `OUTPUTS`) -> what was written.
     seconds
-        Step -> wall seconds.
+        Step -> wall seconds; of ``"compile"`` CPU seconds.
     """
 
     outcome: str
