@@ -133,6 +133,14 @@ class Progress:
                 seconds -= min(now - began, 0.95 * forecast)
             return max(seconds, 0.0) / min(self._parallel, len(self._expected))
 
+    def _overruns(self) -> bool:
+        """Whether a job has run for longer than its forecast, so that nobody knows what is left."""
+        now = time.monotonic()
+        return any(
+            now - began > self._expected.get(key, 0.0) * self._kinds[key[0]].factor
+            for key, began in self._running.items()
+        )
+
     def close(self) -> None:
         """Stop the clock and leave the terminal clean."""
         self._stop.set()
@@ -154,9 +162,10 @@ class Progress:
                     self._refresh()
                 elif self._running and time.monotonic() - self._last > _HEARTBEAT_SECONDS:
                     since = time.monotonic() - min(self._running.values())
+                    late = ", longer than foretold" if self._overruns() else ""
                     self.say(
-                        f"... {len(self._running)} running, the longest for {format_seconds(since)}",
-                        forecast=True,
+                        f"... {len(self._running)} running, the longest for {format_seconds(since)}{late}",
+                        forecast=not late,
                     )
 
 

@@ -100,26 +100,32 @@ def sentences(comparison: Comparison) -> tuple[str, list[str]]:
             f"{first} is ahead of most others by {measure.title}, two by two over the pairs that both have: "
             f"{mean}."
         )
-    lead = " ".join([claim, *_outcomes(rivals, first)])
+    # Where the claim names several, "it" would be any of them.
+    subject = first if first in best and best != [first] else "it"
+    lead = " ".join([claim, *_outcomes(rivals, first, subject)])
     said = [versus(one, first, measure) for one in _ordered(rivals, first, measure)]
     return lead, said + _others(comparison, first)
 
 
-def _outcomes(rivals: Sequence[Pairwise], run: str) -> list[str]:
-    """What the comparisons with all others gave, a sentence for each kind of outcome."""
+def _outcomes(rivals: Sequence[Pairwise], run: str, subject: str) -> list[str]:
+    """What the comparisons of `run`, called `subject`, with all others gave: a sentence for each outcome."""
     by: dict[str, list[str]] = {}
     for one in rivals:
         outcome = "won" if one.better == run else "lost" if one.better else one.verdict
         by.setdefault(outcome, []).append(_other(one, run))
     phrases = (
-        ("won", "It is better than {}, and the cases suffice to say so."),
-        ("no difference shown", "Against {} no difference is shown."),
-        ("equal", "It does just as {}."),
-        ("too few cases", "There are too few cases to say whether it is better than {}."),
-        ("lost", "Yet {} did better where both were tried."),
+        ("won", "{who} is better than {others}, and the cases suffice to say so."),
+        ("no difference shown", "Against {others} no difference is shown."),
+        ("equal", "{who} does just as {others}."),
+        ("too few cases", "There are too few cases to say whether {subject} is better than {others}."),
+        ("lost", "Yet {others} did better where both were tried."),
     )
     return [
-        phrase.format(_listed(by[outcome], "or" if outcome == "too few cases" else "and"))
+        phrase.format(
+            others=_listed(by[outcome], "or" if outcome == "too few cases" else "and"),
+            subject=subject,
+            who="It" if subject == "it" else subject,
+        )
         for outcome, phrase in phrases
         if outcome in by
     ]

@@ -106,7 +106,7 @@ def test_a_single_easy_case_does_not_lead(comparison: Make) -> None:
 
 def test_identical_methods_are_equal(comparison: Make) -> None:
     lead, said = sentences(comparison({"one": GOOD, "other": GOOD}))
-    assert "It does just as other." in lead
+    assert lead.endswith("share the best Dice: mean 0.7220 over 10 pairs. one does just as other.")
     assert "They are equal" in said[0]
 
 
