@@ -158,7 +158,13 @@ def _score(args: argparse.Namespace) -> list[str]:
             texts.append((f"{name}=" if name else "") + str(foreign[-1].scores))
             continue
         texts.append(text)
-        begun = [one for one in opened.methods if one.run is not None and one.arm and one.arm.is_begun]
+        arms = [one for one in opened.methods if one.run is not None and one.arm]
+        begun = [one for one in arms if one.arm and one.arm.is_begun]
+        notes += [
+            f"{one.name}: its fields are gone, so that its scores could not be checked."
+            for one in arms
+            if one not in begun and (one.scores / "pairs.csv").is_file()
+        ]
         dataset = dataset_of(begun)
         if dataset is not None and opened.kind in ("run", "arm"):
             notes += refresh(begun, dataset, whole=dataset)[1]

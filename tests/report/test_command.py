@@ -303,3 +303,14 @@ def test_refusals(runs: Any, arguments: list[str], said: str, capsys: pytest.Cap
 def test_fields_without_a_data_set_are_refused(runs: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(runs.deep)]) == 1
     assert "--dataset" in capsys.readouterr().err
+
+
+def test_scores_whose_fields_are_gone_are_told(runs: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody can say whether labels have changed since."""
+    assert main(["compare", str(runs.run)]) == 0
+    assert "fields are gone" not in capsys.readouterr().err
+    for folder in ("fields", "jobs"):
+        shutil.rmtree(runs.run / "identity" / folder)
+    assert main(["compare", str(runs.run)]) == 0
+    said = capsys.readouterr().err
+    assert "note: identity: its fields are gone, so that its scores could not be checked." in said
