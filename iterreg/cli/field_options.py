@@ -62,10 +62,20 @@ def field_from(args: argparse.Namespace, files: Sequence[str]) -> DisplacementFi
         warnings.simplefilter("always", InputWarning)
         # What is in brackets is ITK's, with an option behind the name.
         named = [text if text.startswith("[") else to_path(text) for text in files]
+        print_doubts(args.command, [path for path in named if isinstance(path, Path)])
         field = formats.read_between(named, fixed, moving, name=args.source)
     for warning in caught:
         print(f"iterreg {args.command}: note: {warning.message}", file=sys.stderr)
     return field
+
+
+def print_doubts(command: str, files: Iterable[Path]) -> None:
+    """Name fields in a run's folder that are not what their jobs wrote."""
+    from iterreg.runs.opening import doubt_of
+
+    for path in files:
+        if (doubt := doubt_of(path)) is not None:
+            print(f"iterreg {command}: note: {doubt.sentence}", file=sys.stderr)
 
 
 def print_remarks(command: str, images: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from iterreg.cli.commands import Subparsers, path_argument
-from iterreg.cli.field_options import print_remarks
+from iterreg.cli.field_options import print_doubts, print_remarks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("readings are compared with both images: give --fixed and --moving, or neither")
     belief = describe(args.field)
     _print_belief(belief)
+    print_doubts("inspect", [args.field])
     if belief.grid is not None and "millimetres" in belief.units:
         for remark in judge_header(belief.path, belief.grid):
             print(f"  WARNING: The file {remark}.")

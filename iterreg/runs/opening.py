@@ -10,6 +10,7 @@ from typing import Literal
 from iterreg.dataset import Dataset, Pair
 from iterreg.errors import InputError
 from iterreg.io.challenge import field_name
+from iterreg.jobs.hashing import FileDigests
 from iterreg.paths import real, to_path
 from iterreg.runs.folder import ArmFolder, RunFolder, read_sidecar
 from iterreg.runs.record import ArmRecord, RunRecord
@@ -21,6 +22,7 @@ __all__ = [
     "MethodResults",
     "OpenedResults",
     "dataset_of",
+    "doubt_of",
     "named",
     "open_named",
     "open_results",
@@ -162,6 +164,16 @@ class MethodResults:
                     f"{field}: is not the field that its {what} describes; it was replaced or damaged"
                 )
         return None
+
+
+def doubt_of(field: Path) -> Doubt | None:
+    """Why a field file by itself is not what its run made; None when nothing says so, or it is of no run."""
+    folder = real(field).parent
+    if folder.name != "fields" or not (folder.parent / "jobs").is_dir() or not field.is_file():
+        return None
+    pair = field.name.removeprefix("disp_").removesuffix(".nii.gz")
+    (method,) = open_results(folder).methods
+    return method.doubt(pair, field, FileDigests()(field))
 
 
 @dataclass(frozen=True, eq=False)

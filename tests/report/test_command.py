@@ -122,6 +122,17 @@ def test_digests_decide_and_a_replaced_field_is_named_by_every_command(
     for command, heard in (("evaluate", "out"), ("compare", "err")):
         main([command, str(runs.run), *(["--dataset", str(runs.dataset)] if command == "evaluate" else [])])
         assert sentence in getattr(capsys.readouterr(), heard), command
+    images = runs.dataset.parent / "imagesVal"
+    fixed, moving = (str(images / f"HEADMRI_{subject}_0000.nii.gz") for subject in ("0011", "0012"))
+    both = ["--fixed", fixed, "--moving", moving]
+    out = str(runs.run.parent / "disp_1_2.nii.gz")
+    for command in (
+        ["inspect", str(field)],
+        ["convert", str(field), out, *both],
+        ["warp", "--field", str(field), *both, "--out", out],
+    ):
+        assert main(command) == 0, command
+        assert sentence in capsys.readouterr().err, command
     assert main(["package", str(runs.run), "--dataset", str(runs.dataset)]) == 1
     assert "has another size than was written" in capsys.readouterr().err
 
