@@ -353,6 +353,17 @@ def lumir(year: str, folder: str) -> Provider:
     return provide
 
 
+def a_study(people: Path, sandbox: Path) -> None:
+    """STUDY, a BIDS folder of both people with their label maps."""
+    for person in (0, 1):
+        folder = sandbox / "STUDY" / f"sub-0{person + 1}" / "anat"
+        folder.mkdir(parents=True)
+        for kind, suffix in (("images", "T1w"), ("labels", "dseg")):
+            shutil.copy(image(people, person, kind=kind), folder / f"sub-0{person + 1}_{suffix}.nii.gz")
+    described = {"Name": "a study", "BIDSVersion": "1.10.0"}
+    (sandbox / "STUDY" / "dataset_description.json").write_text(json.dumps(described))
+
+
 def deep_fields(people: Path, sandbox: Path) -> None:
     """A folder of fields as some deep method left them for LUMIR25."""
     (sandbox / "vfa_fields").mkdir()
@@ -478,7 +489,15 @@ GIVEN: Mapping[str, tuple[Provider, ...]] = {
     "docs/report.md": (a_demo_with_fields,),
     "docs/statistics.md": (evaluated_runs,),
     "docs/lddmm.md": (two_images,),
-    "README.md": (two_images, a_warp, lumir("25", "DATA"), a_dataset, elastix_files),
+    "README.md": (
+        two_images,
+        a_warp,
+        lumir("25", "DATA"),
+        a_dataset,
+        a_study,
+        deep_fields,
+        elastix_files,
+    ),
     "docs/submission.md": (lumir("25", "LUMIR25"), lumir("", "LUMIR"), deep_fields),
     "benchmarks/README.md": (raw_scans,),
 }
