@@ -404,18 +404,22 @@ def assert_lives_in_the_half(found: Registration, pair: Any, side: int) -> None:
     assert pair.moves(found.field, 1 - side) < 0.4
 
 
-@pytest.mark.parametrize("role", ["fixed_mask", "moving_mask"])
-def test_the_field_lives_where_the_mask_is(register: Register, half: tuple[Any, int], role: str) -> None:
-    pair, side = half
-    found = register(pair.fixed, pair.moving, {role: pair.half(side)}, **MASKED, metric={"name": "MI"})
-    assert_lives_in_the_half(found, pair, side)
+@pytest.mark.parametrize(("role", "side"), [("fixed_mask", 0), ("moving_mask", 1)])
+def test_the_field_lives_where_the_mask_is(register: Register, parted: Any, role: str, side: int) -> None:
+    images = (parted.fixed, parted.moving, {role: parted.half(side)})
+    assert_lives_in_the_half(register(*images, **MASKED, metric={"name": "MI"}), parted, side)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("role", ["fixed_mask", "moving_mask"])
-@pytest.mark.parametrize("metric", ["CC", "MeanSquares", "Demons"])
+@pytest.mark.parametrize(
+    ("metric", "role"),
+    [
+        ("MI", "fixed_mask"), ("MI", "moving_mask"), ("CC", "fixed_mask"), ("CC", "moving_mask"),
+        ("MeanSquares", "fixed_mask"), ("Demons", "moving_mask"),
+    ],
+)  # fmt: skip
 def test_every_metric_reads_every_half(
-    register: Register, half: tuple[Any, int], role: str, metric: str
+    register: Register, half: tuple[Any, int], metric: str, role: str
 ) -> None:
     pair, side = half
     found = register(pair.fixed, pair.moving, {role: pair.half(side)}, **MASKED, metric={"name": metric})
