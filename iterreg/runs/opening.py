@@ -12,8 +12,9 @@ from iterreg.errors import InputError
 from iterreg.io.challenge import field_name
 from iterreg.jobs.hashing import FileDigests
 from iterreg.paths import real, to_path
+from iterreg.runs.arm_record import ArmRecord
 from iterreg.runs.folder import ArmFolder, RunFolder, read_sidecar
-from iterreg.runs.record import ArmRecord, RunRecord
+from iterreg.runs.record import RunRecord
 from iterreg.runs.status import JobStatus, Sidecar
 
 __all__ = [

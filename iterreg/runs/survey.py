@@ -11,8 +11,9 @@ from iterreg.dataset import Pair
 from iterreg.errors import InputError
 from iterreg.jobs.claims import is_claimed
 from iterreg.jobs.hashing import FileDigests
+from iterreg.runs.arm_record import ArmRecord
 from iterreg.runs.folder import JobFolder, RunFolder
-from iterreg.runs.record import ArmRecord, RunRecord
+from iterreg.runs.record import RunRecord
 from iterreg.runs.status import JobStatus, WrittenFile
 
 __all__ = ["Entry", "State", "damage", "survey"]
