@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from iterreg.jobs.hashing import FileDigests, digest
 from iterreg.jobs.progress import Progress, format_seconds
 from iterreg.jobs.resources import available_memory
 from iterreg.runs import MethodResults
+from iterreg.text_files import read_json
 from iterreg.volume import read_grid
 
 __all__ = ["PairRecord", "doubts", "evaluate_folder"]
@@ -275,9 +275,9 @@ def _plan(
 def _kept(record: Path, field: str) -> _Done | None:
     """Scores of the very same field, by whatever rules they were made."""
     try:
-        data = json.loads(record.read_text())
+        data = read_json(record)
         return _Done.of(data) if data["field"] == field else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -286,9 +286,9 @@ def _read(job: _Job) -> _Done | None:
     if not job.key:
         return None
     try:
-        data = json.loads(job.record.read_text())
+        data = read_json(job.record)
         return _Done.of(data) if data["key"] == job.key else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from iterreg.errors import InputError
 from iterreg.evaluation.protocols import Protocol, protocol_named
 from iterreg.evaluation.protocols.config import EvaluationConfig, configs_beside, read_config
 from iterreg.evaluation.storage import Storage
+from iterreg.text_files import read_json
 
 __all__ = ["Rules", "choose_rules", "protocol_of", "recorded_rules", "source_of", "storage_of"]
 
@@ -88,7 +88,7 @@ def recorded_rules(scores: Path, dataset: Dataset) -> Rules | None:
     Of scores of before only the protocol is known; the configs are then those beside the data set.
     """
     try:
-        found = json.loads((scores / "summary.json").read_text())
+        found = read_json(scores / "summary.json")
         if "configs" not in found:
             return choose_rules(dataset, protocol=str(found["protocol"]))
         configs = [read_config(path) for path in found["configs"]]
@@ -99,7 +99,7 @@ def recorded_rules(scores: Path, dataset: Dataset) -> Rules | None:
             with_extras=bool(found["extras"]),
             storage=Storage.from_json(found.get("fields")),
         )
-    except (OSError, ValueError, KeyError, TypeError, InputError):
+    except (InputError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -116,13 +116,13 @@ def source_of(scores: Path) -> str | None:
 def storage_of(scores: Path) -> Storage:
     """How the fields were stored that scores were made of; nothing said when they do not say."""
     try:
-        return Storage.from_json(json.loads((scores / "summary.json").read_text()).get("fields"))
-    except (OSError, ValueError, TypeError, AttributeError, InputError):
+        return Storage.from_json(read_json(scores / "summary.json").get("fields"))
+    except (InputError, ValueError, TypeError, AttributeError):
         return Storage()
 
 
 def _summarised(scores: Path, key: str) -> str | None:
     try:
-        return str(json.loads((scores / "summary.json").read_text())[key])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_json(scores / "summary.json")[key])
+    except (InputError, ValueError, KeyError, TypeError):
         return None

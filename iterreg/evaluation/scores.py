@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache as cached
 from importlib.resources import files
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from iterreg.dataset.base import Pair
+from iterreg.errors import InputError
 from iterreg.evaluation.landmarks import landmark_errors
 from iterreg.evaluation.overlap import mean_score, overlap
 from iterreg.evaluation.regularity import non_diffeomorphic
@@ -24,6 +24,7 @@ from iterreg.field import DisplacementField
 from iterreg.io.challenge import field_name, read_field
 from iterreg.jobs.atomic import write_json
 from iterreg.jobs.hashing import FileDigests, digest
+from iterreg.text_files import read_json
 from iterreg.volume import load_image, load_labels, read_grid
 
 __all__ = ["score_field", "score_folder"]
@@ -104,8 +105,8 @@ def score_folder(
     known: dict[str, Any] = {}
     if cache is not None and cache.is_file():
         try:
-            known = json.loads(cache.read_text())
-        except ValueError:
+            known = read_json(cache)
+        except InputError:
             known = {}
         known = known if isinstance(known, dict) else {}
     code = [_code(), inspect.getsource(extra) if extra else ""]
