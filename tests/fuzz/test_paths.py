@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import iterreg
 
 IMAGE = "imagesVal/X_0001_0000.nii.gz"
 FIELD = "fields/disp_0001_0002.nii.gz"
@@ -130,9 +133,10 @@ def test_an_unsearchable_folder(
 
 @pytest.fixture
 def open_to_all(world: Path) -> Iterator[None]:
-    """Let others come as far as the world, and write in it."""
+    """Let others come as far as the world, and write in it; and to the interpreter, which imports late."""
     closed = []
-    for folder in [*world.parents][:-1]:
+    needed = (world, Path(sys.prefix) / "lib", Path(iterreg.__file__).parent)
+    for folder in dict.fromkeys(above for path in needed for above in [*path.parents][:-1]):
         mode = folder.stat().st_mode & 0o777
         if not mode & 1:
             closed.append((folder, mode))
